@@ -1,0 +1,44 @@
+# Needs Python 3.11 or later and make; everything else goes into .venv.
+
+PYTHON ?= $(shell python3.11 -c 1 2>/dev/null && echo python3.11 || echo python3)
+JOBS ?= 2
+# Threads of each test process: the workers already share the cores.
+THREADS ?= 1
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help check test lint format clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+
+check: $(INSTALLED) ## prove every twin the same; writes report.html and report.json
+	$(BIN)/diptych check --out .
+
+test: $(INSTALLED) ## run the test suite; JOBS=2 processes
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(INSTALLED) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+
+format: $(INSTALLED) ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what these targets made, .venv included
+	rm -rf .venv .diptych .hypothesis .pytest_cache .ruff_cache build diptych.egg-info
+	rm -f report.html report.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so that an interrupted or failed installation is begun again.
+$(INSTALLED): Makefile pyproject.toml constraints.txt
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'diptych needs Python 3.11 or later; name one: make PYTHON=python3.11' >&2; exit 1; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,data,dev]'
+	touch $@
