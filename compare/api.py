@@ -1,0 +1,111 @@
+"""`check`, as Python calls it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from compare.errors import DiptychError
+from compare.report import Report, environment, twin_dict
+from compare.twin import Twin
+
+EVERY = ("xla:cpu", "xla:cpu+eager", "torch:cpu+compile", "torch:cuda", "torch:cuda+compile", "xla:cuda")
+
+
+def prepare() -> None:
+    """JAX's persistent cache of compiled programs, unless the user has set one."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "diptych" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def missing(backend: str) -> str | None:
+    """Why a backend cannot be run here, or None."""
+    from compare.ladder import parse
+
+    framework, device, mode = parse(backend)
+    if framework == "torch":
+        import torch
+
+        if device == "cuda" and not torch.cuda.is_available():
+            return "torch finds no CUDA device"
+        return None
+    import jax
+
+    if device == "cuda":
+        try:
+            jax.devices("cuda")
+        except RuntimeError:
+            return "jax finds no CUDA device"
+    return None
+
+
+def check(
+    *twins: Twin,
+    seed: int = 0,
+    backends: Sequence[str] = ("xla:cpu",),
+    full: bool = False,
+    precision: str = "highest",
+    steps: int = 10,
+    stages: Iterable[str] | None = None,
+    progress: Callable[[str, str], None] = lambda twin, doing: None,
+    finished: Callable[[dict], None] = lambda entry: None,
+) -> Report:
+    """Runs the ladder on every twin and backend, against torch:cpu.
+
+    Args:
+      twins: the pairs to compare.
+      seed: of weights, inputs, batches and moves.
+      backends: candidates, or "all" for every one there is.
+      full: the published sizes, where a twin has one.
+      precision: "highest", or "default" to measure what TF32 costs.
+      steps: the length of the trajectory.
+      stages: those to report; default all.
+      progress: called with the twin's name and what runs.
+      finished: called with each entry of the report as it stands.
+
+    Returns:
+      The report; it raises nothing, see `Report.raise_for_verdict`.
+
+    Raises:
+      DiptychError: for a twin that cannot be built or run, or an unknown backend.
+    """
+    from compare.ladder import Ladder, Pair
+
+    if not twins:
+        raise DiptychError("check() has no twin to compare: give it at least one")
+    candidates = list(EVERY) if backends == "all" or list(backends) == ["all"] else list(backends)
+    reasons = {name: missing(name) for name in candidates}
+    runnable = [name for name, reason in reasons.items() if reason is None]
+    skipped = [{"backend": n, "reason": r} for n, r in reasons.items() if r is not None]
+    if not runnable:
+        raise DiptychError(f"no backend can run: {skipped[0]['backend']}: {skipped[0]['reason']}")
+    if any(name.startswith("xla") for name in runnable):
+        prepare()
+    started, entries = time.time(), []
+    for twin in twins:
+        name = twin.name or "twin"
+        progress(name, "building")
+        pair = Pair(twin.published() if full else twin, seed, steps)
+        ladder = Ladder(
+            pair, runnable, precision=precision, progress=lambda doing, n=name: progress(n, doing)
+        )
+        for result in ladder.run():
+            entry = twin_dict(result)
+            if stages is not None:
+                entry["stages"] = [s for s in entry["stages"] if s["name"] in set(stages)]
+            entries.append(entry)
+            finished(entry)
+    run: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "seconds": round(time.time() - started, 1),
+    }
+    where = environment() | {"seed": seed, "matmul": precision, "size": "full" if full else "small"}
+    return Report(entries, skipped, where, run)

@@ -1,0 +1,54 @@
+"""Capture: run one side on one backend and record what happens inside, without touching the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Functions that are recorded by name on both sides, beside the modules.
+FUNCTIONS = frozenset(
+    "relu relu6 leaky_relu elu selu celu gelu silu softplus sigmoid mish hard_tanh softmax"
+    " log_softmax max_pool avg_pool".split()
+)
+# Those with a kink, where float32 may take the other branch than float64: their inputs are kept.
+BRANCHES = frozenset("relu relu6 leaky_relu hard_tanh max_pool".split())
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place inside a model whose value is recorded.
+
+    Args:
+      path: dotted or slashed name of the module, or of the module that calls the function.
+      kind: the module's class, or the function's name.
+      source: "file:line" of the call, where known.
+      function: whether it is a function call and not a module.
+    """
+
+    path: str
+    kind: str
+    source: str = ""
+    function: bool = False
+
+
+def numbered(seen: dict[str, int], base: str) -> str:
+    """The key of one more occurrence of `base`: base, base#1, base#2, …"""
+    count = seen.get(base, 0)
+    seen[base] = count + 1
+    return f"{base}#{count}" if count else base
+
+
+@dataclass(frozen=True)
+class Section:
+    """Part of a run, in the order of the ladder: named tensors of one stage.
+
+    Args:
+      stage: "forward", "gradients", "step", "trajectory" or "final".
+      tensors: arrays by name, e.g. "train/gradient/param/fc.weight".
+      step: the step of a trajectory, from 1.
+    """
+
+    stage: str
+    tensors: dict[str, np.ndarray]
+    step: int = 0

@@ -1,0 +1,87 @@
+"""What every run of one check is given: weights, inputs, gradients and optimizer state, by NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compare.twin import Phase, generator
+from compare.weights import Leaf
+
+State = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass
+class Given:
+    """The shared ground of all runs, in PyTorch's names and layout, exact in float32.
+
+    Args:
+      state: weights and buffers by name.
+      batch: inputs and targets by name.
+      seed: of everything that is drawn.
+      steps: the length of the trajectory.
+      cotangents: per phase, the arrays of the default loss (or a drawn target).
+      gradients: per phase, what the teacher-forced updates are given, one dict each.
+      optimizer: per phase, the state that they start from, by slot.
+    """
+
+    state: dict[str, np.ndarray]
+    batch: dict[str, np.ndarray]
+    seed: int
+    steps: int
+    cotangents: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    gradients: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
+    optimizer: dict[str, State] = field(default_factory=dict)
+
+
+def mode_name(phase: Phase) -> str:
+    """The prefix of a phase's tensors: "train" or "train.<phase>"."""
+    return f"train.{phase.name}" if phase.name else "train"
+
+
+def jittered(
+    state: Mapping[str, np.ndarray], leaves: Mapping[str, Leaf], seed: int
+) -> dict[str, np.ndarray]:
+    """`state` with generic values where a fault could hide behind a zero or a constant.
+
+    Constant parameters and running statistics move by a tenth (variances stay positive); integer,
+    boolean and other constant buffers keep their values.
+    """
+    values = {}
+    for name, leaf in leaves.items():
+        value = np.array(state[name])
+        statistic = name.endswith(("running_mean", "running_var"))
+        if value.dtype.kind == "f" and value.size and (leaf.trains or statistic):
+            rng = generator(seed, "jitter", name)
+            if name.endswith("running_var"):
+                value = value * np.exp(0.1 * rng.standard_normal(value.shape))
+            elif value.size == 1 or np.ptp(value) == 0:
+                value = value + 0.1 * rng.standard_normal(value.shape)
+            value = value.astype(np.float32)
+        values[name] = value
+    return values
+
+
+def forced(
+    state: Mapping[str, np.ndarray], names: list[str], slots: list[str], seed: int, start: int
+) -> tuple[list[dict[str, np.ndarray]], State]:
+    """Two gradients and a non-zero optimizer state, of the size of a tenth of each parameter."""
+    gradients: list[dict[str, np.ndarray]] = [{}, {}]
+    optimizer: State = {slot: {} for slot in slots}
+    for name in names:
+        rng = generator(seed, "forced", name)
+        scale = np.float32(0.1 * np.sqrt(np.mean(np.square(state[name]))) if state[name].size else 1)
+        shape = state[name].shape
+        for gradient in gradients:
+            gradient[name] = scale * rng.standard_normal(shape, np.float32)
+        for slot in slots:
+            if slot == "step":
+                optimizer[slot][name] = np.asarray(start)
+            elif slot in ("exp_avg", "momentum_buffer"):
+                optimizer[slot][name] = scale * rng.standard_normal(shape, np.float32)
+            else:
+                spread = np.float32(0.5) + rng.random(shape, np.float32)
+                optimizer[slot][name] = scale * scale * spread
+    return gradients, optimizer

@@ -1,0 +1,445 @@
+"""JAX's side of a capture: a model traced once per mode, walked, and differentiated at its layers."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from compare import optim
+from compare.capture import Section, Tap
+from compare.capture.given import Given, mode_name
+from compare.capture.jaxpr import Walk, tag
+from compare.errors import DiptychError
+from compare.layout import channels_first, channels_last
+from compare.share import to_jax, to_numpy
+from compare.twin import Image, Phase, Twin
+from compare.weights import Path, WeightMap
+
+Variables = dict[str, Any]
+
+
+def is_image(twin: Twin, name: str) -> bool:
+    """Whether an input or target has its channels moved last for JAX."""
+    spec = {**twin.inputs, **twin.targets}.get(name)
+    images = isinstance(spec, Image) or (isinstance(spec, np.ndarray) and spec.ndim == 4)
+    return images and twin.layout == "NHWC"
+
+
+def arranged(twin: Twin, name: str, array: np.ndarray) -> np.ndarray:
+    """An input or target as JAX's side wants it."""
+    return channels_last(array) if is_image(twin, name) else array
+
+
+def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, tuple[int, ...]]:
+    """Shapes of the model's variables by path, from `eval_shape`: nothing is compiled or run."""
+    if isinstance(model, tuple):
+        variables = jax.eval_shape(lambda: model[1])
+    elif isinstance(model, nn.Module):
+        inputs = [jnp.asarray(arranged(twin, name, batch[name]).copy()) for name in twin.inputs]
+        method = _method(twin, twin.call, train=False)
+        variables = jax.eval_shape(
+            lambda: model.init(jax.random.key(0), *inputs, method=method, **_mode(model, False, method))
+        )
+    else:
+        return {}
+    if isinstance(model, tuple) and "params" not in variables:
+        variables = {"params": variables}
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return {tuple(_key(k) for k in path): leaf.shape for path, leaf in flat}
+
+
+def _key(key: Any) -> str:
+    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
+
+
+def _method(twin: Twin, call: str | None, train: bool) -> Callable | str | None:
+    if twin.jax_call:
+        return lambda module, *inputs: twin.jax_call(module, *inputs, train=train)
+    return call
+
+
+def _mode(model: Any, train: bool, method: Any) -> dict[str, bool]:
+    """The mode as the model's own keyword, if it has one."""
+    if callable(method) and not isinstance(method, str):
+        return {}
+    target = getattr(model, method) if method else getattr(model, "__call__", model)
+    names = inspect.signature(target).parameters
+    if "train" in names:
+        return {"train": train}
+    return {"deterministic": not train} if "deterministic" in names else {}
+
+
+def _intercept(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+    """Tags what modules return; Linen calls it around every method."""
+    name, path = context.method_name, "/".join(context.module.path)
+    kind = type(context.module).__name__
+    if name == "initialize_carry" and jax.config.jax_enable_x64:
+        # Flax's cells make their carry in param_dtype, which nobody sets: lifted.
+        carry = call(*args, **kwargs)
+        return jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, carry)
+    if name != "__call__" or not path:
+        return call(*args, **kwargs)
+    args = tuple(
+        _tagged(arg, path, f":in.{i}" if len(args) > 1 else ":in", kind) for i, arg in enumerate(args)
+    )
+    return _tagged(call(*args, **kwargs), path, "", kind)
+
+
+def _tagged(value: Any, path: str, prefix: str, kind: str) -> Any:
+    def one(keys: tuple, leaf: Any) -> Any:
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            return leaf
+        suffix = prefix + "".join(f".{_key(k)}" for k in keys)
+        return checkpoint_name(leaf, tag(path, suffix, kind))
+
+    return jax.tree_util.tree_map_with_path(one, value)
+
+
+class JaxRun:
+    """One run of the JAX side: a generator of sections, under the PyTorch names of the weights.
+
+    Two programs serve it all, `eval` and, per phase, `train`: forward, backward, the free update
+    and the teacher-forced ones.
+
+    Args:
+      weights: the map that carries weights, gradients and optimizer state over.
+      jit: compile the programs; otherwise every operation runs by itself.
+      inputs: record the layers' inputs, too.
+    """
+
+    def __init__(
+        self,
+        twin: Twin,
+        model: Any,
+        weights: WeightMap,
+        given: Given,
+        *,
+        dtype: str = "float64",
+        device: str = "cpu",
+        jit: bool = True,
+        inputs: bool = False,
+    ):
+        self.twin, self.model, self.weights, self.given = twin, model, weights, given
+        self.dtype, self.jit = np.dtype(dtype), jit
+        self.device = jax.devices(device)[0]
+        self.lift = dtype == "float64"
+        self.inputs = inputs
+        self.info: dict[str, dict[str, Tap]] = {}
+        self.branches: dict[str, dict[str, np.ndarray]] = {}
+        self.lifted: dict[str, None] = {}
+        self._programs: dict[str, Callable] = {}
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        with (
+            jax.enable_x64(self.lift),
+            jax.default_device(self.device),
+            jax.default_matmul_precision("highest"),
+        ):
+            yield
+
+    def _cross(self, array: np.ndarray) -> jax.Array:
+        return to_jax(array, self.dtype, self.device)
+
+    def _variables(self) -> Variables:
+        flat = self.weights.to_jax(self.given.state)
+        return unflatten_dict({path: self._cross(array) for path, array in flat.items()})
+
+    def _batch(self, batch: Mapping[str, np.ndarray]) -> tuple[list, list]:
+        def cross(names: Mapping) -> list:
+            return [self._cross(arranged(self.twin, name, batch[name])) for name in names]
+
+        return cross(self.twin.inputs), cross(self.twin.targets)
+
+    def _drawn(self, phase: Phase) -> list:
+        """The arrays of the default loss in JAX's layout."""
+        drawn = self.given.cotangents.get(phase.name, [])
+        moved = self.twin.layout == "NHWC"
+        return [self._cross(channels_last(a) if moved and a.ndim in (4, 5) else a) for a in drawn]
+
+    def _forward(self, variables: Variables, inputs: list, call: str | None, train: bool) -> tuple:
+        """Outputs and the collections as the call leaves them."""
+        twin, model = self.twin, self.model
+        collections = {k: v for k, v in variables.items() if k != "params"}
+        if isinstance(model, nn.Module):
+            method = _method(twin, call, train)
+            mutable = list(collections) if train else False
+            with nn.intercept_methods(_intercept):
+                result = model.apply(
+                    variables, *inputs, method=method, mutable=mutable, **_mode(model, train, method)
+                )
+            return result if train else (result, collections)
+        if twin.jax_call:
+            apply, state = model if isinstance(model, tuple) else (model, None)
+            return twin.jax_call(apply, variables["params"], *inputs, train=train), collections
+        if isinstance(model, tuple):
+            return model[0](variables["params"], *inputs), collections
+        return model(*inputs), collections
+
+    def _trace(self, train: bool, phase: Phase | None, args: tuple) -> tuple[Any, Any]:
+        """The jaxpr of forward (and loss) with every layer tagged, and its output's shapes."""
+
+        def traced(variables: Variables, inputs: list, targets: list, drawn: list) -> Any:
+            call = phase.call if phase else self.twin.call
+            output, collections = self._forward(variables, inputs, call, train)
+            if phase is None:
+                return output
+            with jax.named_scope("loss"):
+                loss = self.twin.objective("jax", phase.loss)
+                if loss is None:
+                    floats = [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.floating)]
+                    if len(floats) != len(drawn):
+                        raise DiptychError(
+                            f"{self.twin.name}: JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
+                        )
+                    value = sum((x * c).sum() for x, c in zip(floats, drawn, strict=True))
+                else:
+                    value = loss(output, *targets, *drawn)
+            return value, output, collections
+
+        return jax.make_jaxpr(traced, return_shape=True)(*args)
+
+    def _walk(self, closed: Any, structure: Any, args: tuple, perturb: Mapping | None = None) -> Any:
+        walk = Walk(
+            perturb,
+            lift=self.lift,
+            inputs=self.inputs,
+            root=isinstance(self.model, nn.Module),
+        )
+        flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
+
+    def _note(self, mode: str, walk: Walk) -> None:
+        self.info[mode] = walk.info
+        self.lifted |= walk.lifted
+
+    def _program(self, mode: str, make: Callable[[], Callable]) -> Callable:
+        if mode not in self._programs:
+            program = make()
+            self._programs[mode] = jax.jit(program) if self.jit else program
+        return self._programs[mode]
+
+    def _evaluate(self, mode: str, variables: Variables, inputs: list) -> dict[str, np.ndarray]:
+        def make() -> Callable:
+            args = (variables, inputs, [], [])
+            closed, structure = self._trace(False, None, args)
+
+            def program(variables: Variables, inputs: list) -> tuple:
+                output, walk = self._walk(closed, structure, (variables, inputs, [], []))
+                self._note(mode, walk)
+                return output, walk.taps, walk.branches
+
+            return program
+
+        output, taps, branches = self._program("eval", make)(variables, inputs)
+        self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
+        return self._tensors(mode, output, taps)
+
+    def _train(self, phase: Phase, variables: Variables, state: Any, batch: dict, given: tuple) -> tuple:
+        """loss, output, collections, taps, branches, gradients, free update, forced update."""
+        mode = mode_name(phase)
+        inputs, targets = self._batch(batch)
+        drawn = self._drawn(phase)
+        transformation = optim.optax_optimizer(phase.optimizer)
+
+        def make() -> Callable:
+            closed, structure = self._trace(True, phase, (variables, inputs, targets, drawn))
+
+            def program(variables, state, inputs, targets, drawn, given) -> tuple:
+                trained, frozen = self._split(phase, variables.get("params", {}))
+                floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in inputs]
+
+                def objective(trained, floating, perturb):
+                    these = iter(floating)
+                    mixed = [
+                        next(these) if f else x for f, x in zip(floats, inputs, strict=True)
+                    ]
+                    params = unflatten_dict({**frozen, **trained})
+                    whole = {**variables, "params": params} if params else variables
+                    args = (whole, mixed, targets, drawn)
+                    (loss, output, collections), walk = self._walk(closed, structure, args, perturb)
+                    return loss, (output, collections, walk)
+
+                floating = [x for f, x in zip(floats, inputs, strict=True) if f]
+                dry: list[Walk] = []
+
+                def seen() -> dict:
+                    *_, walk = objective(trained, floating, None)[1]
+                    dry.append(walk)
+                    return walk.taps
+
+                taps = jax.eval_shape(seen)
+                self._note(mode, dry[0])
+                perturb = {
+                    k: jnp.zeros(v.shape, v.dtype) for k, v in taps.items() if ":in" not in k
+                }
+
+                def value(*args):
+                    loss, (output, collections, walk) = objective(*args)
+                    return loss, (output, collections, walk.taps, walk.branches)
+
+                (loss, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
+                    trained, floating, perturb
+                )
+                free = _update(transformation, gradients[0], state, trained)
+                forced_params, (forced_gradients, forced_state) = trained, given
+                for forced in forced_gradients:
+                    forced_params, forced_state = _update(
+                        transformation, forced, forced_state, forced_params
+                    )
+                return loss, *aux, gradients, free, (forced_params, forced_state)
+
+            return program
+
+        program = self._program(mode, make)
+        return program(variables, state, inputs, targets, drawn, given)
+
+    def _split(self, phase: Phase, params: Any) -> tuple[dict[Path, Any], dict[Path, Any]]:
+        """Flat parameters by path: those that the phase trains, and the others."""
+        names = {link.jax[1:]: link.torch for link in self.weights.links}
+        flat = flatten_dict(params)
+        trained = {p: v for p, v in flat.items() if re.search(phase.trains, names.get(p, ""))}
+        return trained, {p: v for p, v in flat.items() if p not in trained}
+
+    def _named(self, flat: Mapping[Path, Any], collection: str = "params") -> dict[str, np.ndarray]:
+        """PyTorch's names and layouts for flat leaves of one collection."""
+        return self.weights.to_torch({(collection, *p): to_numpy(v) for p, v in flat.items()})
+
+    def _given(self, phase: Phase, trained: Mapping[Path, Any]) -> tuple:
+        """The teacher-forced gradients and optimizer state as trees of JAX's."""
+
+        def tree(named: Mapping[str, np.ndarray]) -> dict[Path, jax.Array]:
+            flat = self.weights.to_jax(named)
+            return {p: self._cross(flat["params", *p]) for p in trained}
+
+        transformation = optim.optax_optimizer(phase.optimizer)
+        state = optim.write_optax(
+            transformation.init(dict(trained)), dict(trained), self.given.optimizer[phase.name], tree
+        )
+        return [tree(g) for g in self.given.gradients[phase.name]], state
+
+    def _buffers(self, collections: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return {
+            name: array
+            for collection, tree in collections.items()
+            for name, array in self._named(flatten_dict(tree), collection).items()
+        }
+
+    def sections(self, trajectory: bool = True) -> Iterator[Section]:
+        """forward, gradients, step, then trajectory by step, then what has become of it."""
+        with self._context():
+            variables = self._variables()
+            inputs, _ = self._batch(self.given.batch)
+            forward = self._evaluate("eval", variables, inputs)
+            gradients: dict[str, np.ndarray] = {}
+            step: dict[str, np.ndarray] = {}
+            forced, states = {}, {}
+            for phase in self.twin.updates:
+                mode = mode_name(phase)
+                trained, _ = self._split(phase, variables.get("params", {}))
+                transformation = optim.optax_optimizer(phase.optimizer)
+                states[mode] = transformation.init(dict(trained))
+                forced[mode] = self._given(phase, trained) if trained else ([], states[mode])
+                loss, output, collections, taps, branches, grads, free, after = self._train(
+                    phase, variables, states[mode], self.given.batch, forced[mode]
+                )
+                self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
+                forward |= self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
+                for name, array in self._buffers(collections).items():
+                    forward[f"{mode}/buffer/{name}"] = array
+                gradients |= self._gradients(mode, grads)
+                if trained:
+                    step |= self._updated(f"{mode}/free", phase, *free)
+                    step |= self._updated(f"{mode}/forced", phase, *after)
+            yield Section("forward", forward)
+            yield Section("gradients", gradients)
+            del forward, gradients, taps, branches, grads
+        if not variables.get("params"):
+            return
+        yield Section("step", step)
+        del step
+        if trajectory:
+            yield from self._trajectory(variables, states, forced)
+
+    def _trajectory(self, variables: Variables, states: dict, forced: dict) -> Iterator[Section]:
+        for number, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
+            tensors = {}
+            with self._context():
+                for phase in self.twin.updates:
+                    mode = mode_name(phase)
+                    loss, _, collections, *_, (params, states[mode]), _ = self._train(
+                        phase, variables, states[mode], batch, forced[mode]
+                    )
+                    merged = {**flatten_dict(variables["params"]), **params}
+                    variables = {**variables, **collections, "params": unflatten_dict(merged)}
+                    tensors[f"{mode}/loss"] = to_numpy(loss)
+                for name, array in self._named(flatten_dict(variables["params"])).items():
+                    tensors[f"param/{name}"] = array
+            yield Section("trajectory", tensors, number + 1)
+        with self._context():
+            inputs, _ = self._batch(self.given.batch)
+            tensors = self._evaluate("eval", variables, inputs)
+            buffers = {k: v for k, v in variables.items() if k != "params"}
+            tensors |= {f"buffer/{k}": v for k, v in self._buffers(buffers).items()}
+            for phase in self.twin.updates:
+                trained, _ = self._split(phase, variables["params"])
+                tensors |= self._state(mode_name(phase), phase, states[mode_name(phase)], trained)
+        yield Section("final", tensors)
+
+    def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        flat, _ = jax.tree_util.tree_flatten_with_path(output)
+        tensors = {}
+        for path, value in flat:
+            suffix = "".join(f".{_key(k)}" for k in path)
+            tensors[f"{mode}/out{suffix}"] = to_numpy(value)
+        return tensors | {f"{mode}/layer/{key}": to_numpy(value) for key, value in taps.items()}
+
+    def _gradients(self, mode: str, gradients: tuple) -> dict[str, np.ndarray]:
+        params, inputs, layers = gradients
+        tensors = {}
+        floating = [
+            name
+            for name in self.twin.inputs
+            if np.issubdtype(self.given.batch[name].dtype, np.floating)
+        ]
+        for name, value in zip(floating, inputs, strict=True):
+            array = to_numpy(value)
+            array = channels_first(array) if is_image(self.twin, name) else array
+            tensors[f"{mode}/gradient/input/{name}"] = array
+        for name, array in self._named(params).items():
+            tensors[f"{mode}/gradient/param/{name}"] = array
+        for key, value in layers.items():
+            tensors[f"{mode}/gradient/layer/{key}"] = to_numpy(value)
+        return tensors
+
+    def _state(
+        self, prefix: str, phase: Phase, state: Any, params: Mapping[Path, Any]
+    ) -> dict[str, np.ndarray]:
+        slots = self.given.optimizer[phase.name]
+        return {
+            f"{prefix}/state/{slot}/{name}": array
+            for slot, values in optim.read_optax(state, dict(params), slots, self._named).items()
+            for name, array in values.items()
+        }
+
+    def _updated(
+        self, prefix: str, phase: Phase, params: Mapping[Path, Any], state: Any
+    ) -> dict[str, np.ndarray]:
+        tensors = {f"{prefix}/param/{name}": a for name, a in self._named(params).items()}
+        return tensors | self._state(prefix, phase, state, params)
+
+
+def _update(transformation: Any, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    updates, state = transformation.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state

@@ -1,0 +1,241 @@
+"""The walk of a jaxpr: its values recorded at the layers, and perturbed for their gradients.
+
+A model is traced once, with every layer's output tagged by `checkpoint_name`. `Walk` evaluates that
+jaxpr again, through jit, remat and scan bodies; custom_jvp and custom_vjp are bound whole, so that
+their rules hold. Perturbing out here, and not where the tag is set, leaks no tracer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from compare.capture import BRANCHES, FUNCTIONS, Tap, numbered
+
+TAG = "diptych"
+POOLS = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}
+INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|equinox|contextlib)[/\\.]")
+
+
+def tag(path: str, leaf: str, kind: str) -> str:
+    """The checkpoint name under which a layer's output is found again."""
+    return "|".join((TAG, path, leaf, kind))
+
+
+def source(eqn: Any) -> str:
+    """Where user code made this equation, as "file:line"; empty where only libraries did."""
+    traceback = eqn.source_info.traceback
+    for frame in traceback.frames if traceback else ():
+        if not HIDDEN.search(frame.file_name):
+            return f"{os.path.relpath(frame.file_name)}:{frame.line_num}"
+    return ""
+
+
+def function(eqn: Any) -> str | None:
+    """The name of the function that this equation calls, if it is one that is recorded."""
+    name = POOLS.get(eqn.primitive.name) or eqn.params.get("name")
+    if eqn.primitive.name == "custom_jvp_call":
+        inner = eqn.params["call_jaxpr"].eqns
+        name = inner[0].params.get("name") if len(inner) == 1 else None
+    return name if name in FUNCTIONS else None
+
+
+def _dtype(value: Any) -> Any:
+    return value.dtype if hasattr(value, "dtype") else np.result_type(value)
+
+
+def _low(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 64
+
+
+def _lift(value: Any) -> Any:
+    return jnp.asarray(value, jnp.float64) if _low(_dtype(value)) else value
+
+
+class Walk:
+    """Evaluates a jaxpr and keeps what passes the tags and the named functions.
+
+    Args:
+      perturb: values to add at the taps, by key; a gradient with respect to one is the gradient of
+        that layer's output.
+      lift: run everything in float64, whatever smaller type the code itself names.
+      inputs: record the inputs of modules, too (under `key:in0` …).
+      root: whether the first component of the name stack is the root module's own.
+
+    Attributes:
+      taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
+      branches: inputs of the functions that have a kink, by key.
+      info: the `Tap` of each key.
+      lifted: "source: type" of each cast that was lifted.
+    """
+
+    def __init__(
+        self,
+        perturb: Mapping[str, Any] | None = None,
+        *,
+        lift: bool = False,
+        inputs: bool = False,
+        root: bool = True,
+    ):
+        self.perturb = perturb or {}
+        self.options = {"lift": lift, "inputs": inputs, "root": root}
+        self.taps: dict[str, Any] = {}
+        self.branches: dict[str, Any] = {}
+        self.info: dict[str, Tap] = {}
+        self.lifted: dict[str, None] = {}
+        self._seen: dict[str, int] = {}
+
+    def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], scope: str = "") -> list:
+        """The outputs of `jaxpr`; `scope` is the name stack around it."""
+        env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+        env |= dict(zip(jaxpr.invars, args, strict=True))
+        last = _last_uses(jaxpr)
+        for position, eqn in enumerate(jaxpr.eqns):
+            values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
+            if self.options["lift"]:
+                values = [_lift(value) for value in values]
+            outputs = self._equation(eqn, values, _join(scope, str(eqn.source_info.name_stack)))
+            if self.options["lift"]:
+                outputs = [_lift(value) for value in outputs]
+            env |= dict(zip(eqn.outvars, outputs, strict=True))
+            for variable in last.get(position, ()):
+                env.pop(variable, None)
+        return [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
+
+    def _equation(self, eqn: Any, values: list, scope: str) -> list:
+        name = eqn.primitive.name
+        if name == "name":
+            return [self._tagged(eqn, values[0])]
+        if called := function(eqn):
+            outputs = self._bind(eqn, values, scope)
+            if len(outputs) == 1 and jnp.issubdtype(outputs[0].dtype, jnp.floating):
+                path = self._path(scope)
+                base = f"{path}/{called}" if path else called
+                tap = Tap(path, called, source(eqn), function=True)
+                key = numbered(self._seen, base)
+                if called in BRANCHES:
+                    self.branches[key] = values[0]
+                outputs = [self._record(key, tap, outputs[0])]
+            return outputs
+        if name == "scan":
+            return self._scan(eqn, values, scope)
+        return self._bind(eqn, values, scope)
+
+    def _bind(self, eqn: Any, values: list, scope: str) -> list:
+        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        whole = eqn.primitive.name not in INLINED
+        if inner is not None and (not whole or self._moved(inner, values)):
+            closed = hasattr(inner, "consts")
+            consts = inner.consts if closed else ()
+            return self.run(inner.jaxpr if closed else inner, consts, values, scope)
+        params = dict(eqn.params)
+        if self.options["lift"]:
+            for key in ("new_dtype", "preferred_element_type", "dtype"):
+                if params.get(key) is not None and _low(params[key]):
+                    self._list(eqn, params[key])
+                    params[key] = np.dtype(np.float64)
+        bound = eqn.primitive.get_bind_params(params)
+        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX: a pair
+        result = eqn.primitive.bind(*functions, *values, **params)
+        return list(result) if eqn.primitive.multiple_results else [result]
+
+    def _moved(self, inner: Any, values: list) -> bool:
+        """Whether lifting has changed the types that a rule bound whole was traced for."""
+        variables = (inner.jaxpr if hasattr(inner, "consts") else inner).invars
+        return any(
+            v.aval.dtype != _dtype(x)
+            for v, x in zip(variables, values, strict=True)
+            if hasattr(v.aval, "dtype") and self.options["lift"]
+        )
+
+    def _tagged(self, eqn: Any, value: Any) -> Any:
+        mark, _, rest = eqn.params["name"].partition("|")
+        if mark != TAG:
+            return value
+        path, leaf, kind = rest.split("|")
+        key = numbered(self._seen, path + leaf)
+        tap = Tap(path, kind, source(eqn))
+        if ":in" in leaf:
+            if self.options["inputs"]:
+                self.taps[key], self.info[key] = value, tap
+            return value
+        return self._record(key, tap, value)
+
+    def _record(self, key: str, tap: Tap, value: Any) -> Any:
+        if key in self.perturb:
+            value = value + self.perturb[key]
+        self.taps[key], self.info[key] = value, tap
+        return value
+
+    def _scan(self, eqn: Any, values: list, scope: str) -> list:
+        params = eqn.params
+        body, n_consts, n_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
+        consts, carry, xs = (
+            values[:n_consts],
+            values[n_consts : n_consts + n_carry],
+            values[n_consts + n_carry :],
+        )
+        inside = Walk(**self.options)
+        jax.eval_shape(
+            lambda: inside.run(body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope)
+        )
+        outer = {key: numbered(self._seen, key) for key in inside.info}
+        perturb = {key: self.perturb[name] for key, name in outer.items() if name in self.perturb}
+
+        def step(carry, slices):
+            x, perturbed = slices
+            walk = Walk(perturbed, **self.options)
+            outputs = walk.run(body.jaxpr, body.consts, [*consts, *carry, *x], scope)
+            return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches)
+
+        carry, (ys, taps, branches) = jax.lax.scan(
+            step,
+            [jnp.asarray(c) for c in carry],
+            (xs, perturb),
+            length=params["length"],
+            reverse=params["reverse"],
+            unroll=params["unroll"],
+        )
+        for key, name in outer.items():
+            self.taps[name], self.info[name] = taps[key], inside.info[key]
+            if key in branches:
+                self.branches[name] = branches[key]
+        self.lifted |= inside.lifted
+        return [*carry, *ys]
+
+    def _list(self, eqn: Any, dtype: Any) -> None:
+        self.lifted[f"{source(eqn) or eqn.primitive.name}: {np.dtype(dtype).name}"] = None
+
+    def _path(self, scope: str) -> str:
+        parts = [re.sub(r"(?<=.)\.\w+$", "", part) for part in scope.split("/") if part]
+        if self.options["root"] and parts and parts[0] != "loss":
+            parts = parts[1:]
+        return "/".join(parts)
+
+
+def _join(scope: str, inner: str) -> str:
+    return "/".join(part for part in (scope, inner) if part)
+
+
+def _last_uses(jaxpr: Any) -> dict[int, list]:
+    """For each equation, the variables that nothing after it reads: they are dropped, to save memory."""
+    last: dict[Any, int] = {}
+    for position, eqn in enumerate(jaxpr.eqns):
+        for variable in eqn.invars:
+            if not isinstance(variable, core.Literal):
+                last[variable] = position
+    for variable in jaxpr.outvars:
+        if not isinstance(variable, core.Literal):
+            last.pop(variable, None)
+    uses: dict[int, list] = {}
+    for variable, position in last.items():
+        uses.setdefault(position, []).append(variable)
+    return uses

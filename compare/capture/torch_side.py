@@ -1,0 +1,498 @@
+"""PyTorch's side of a capture: hooks that clone, and a function mode for what is no module."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from compare import optim
+from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, numbered
+from compare.capture.branches import Flips, imposed
+from compare.capture.given import Given, mode_name
+from compare.share import to_numpy, to_torch
+from compare.twin import Phase, Twin
+from compare.weights import Leaf
+
+LOW = (torch.float32, torch.float16, torch.bfloat16)
+NARROWING = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+HIDDEN = re.compile(r"[/\\](compare[/\\]capture|torch|contextlib)[/\\.]")
+NAMES = {"hardtanh": "hard_tanh"}
+
+
+def function(func: Any) -> str | None:
+    """The common name of a torch function, if it is one that is recorded."""
+    name = re.sub(r"[123]d(_with_indices)?$", "", getattr(func, "__name__", "").strip("_"))
+    name = NAMES.get(name, name)
+    return name if name in FUNCTIONS else None
+
+
+def source() -> str:
+    """Where user code made the present call, as "file:line"."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not HIDDEN.search(frame.f_code.co_filename):
+            return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of nested tuples and dicts, with the suffixes that JAX's side gives them."""
+    if isinstance(value, torch.Tensor):
+        yield suffix, value
+    elif isinstance(value, nn.utils.rnn.PackedSequence):
+        yield suffix, nn.utils.rnn.pad_packed_sequence(value)[0]
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from leaves(value[key], f"{suffix}.{key}")
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{suffix}.{index}")
+
+
+class Recorder(TorchFunctionMode):
+    """Records a model's layers and functions while it runs, their gradients while it runs back.
+
+    Args:
+      model: hooks are put on its modules, and taken off when the context is left.
+      impose: branches to take, by key, instead of the run's own.
+      lift: turn every cast to a type below float64 into one to float64, and list it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        impose: Mapping[str, np.ndarray] | None = None,
+        lift: bool = False,
+        inputs: bool = False,
+    ):
+        super().__init__()
+        self.taps: dict[str, torch.Tensor] = {}
+        self.gradients: dict[str, torch.Tensor] = {}
+        self.branches: dict[str, torch.Tensor] = {}
+        self.info: dict[str, Tap] = {}
+        self.flips: dict[str, Flips] = {}
+        self.lifted: dict[str, None] = {}
+        self._impose, self._lift, self._inputs = impose or {}, lift, inputs
+        self._seen: dict[str, int] = {}
+        self._calls: list[tuple[str, str, str]] = []  # path, key, source of the open modules
+        self._last: tuple[Any, int, torch.Tensor] | None = None
+        self._modules = list(model.named_modules()) if isinstance(model, nn.Module) else []
+        self._functional = {
+            name
+            for name, module in self._modules
+            if not any(True for _ in module.children())
+            and not any(True for _ in module.parameters())
+            and type(module).__module__.startswith("torch.nn")
+        }
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Recorder:
+        for name, module in self._modules:
+            if name:
+                self._handles.append(module.register_forward_pre_hook(self._open(name)))
+                self._handles.append(module.register_forward_hook(self._close(name, module)))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for handle in self._handles:
+            handle.remove()
+
+    def scope(self, name: str) -> None:
+        """Names what follows, outside every module (the loss)."""
+        self._calls = [(name, name, "")] if name else []
+
+    def _open(self, name: str):
+        def hook(module: nn.Module, args: Any) -> None:
+            key = numbered(self._seen, name)
+            self._calls.append((name, key, source()))
+            if self._inputs:
+                for suffix, value in leaves(args):
+                    self.taps[f"{key}:in{suffix}"] = value.detach().clone()
+
+        return hook
+
+    def _close(self, name: str, module: nn.Module):
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            _, key, where = self._calls.pop()
+            for suffix, value in leaves(output):
+                if value.is_floating_point():
+                    whole, hash_, count = key.partition("#")
+                    known = self.info.get(key)
+                    kind = known.kind if known else type(module).__name__
+                    tap = Tap(name, kind, where, name in self._functional)
+                    self._record(whole + suffix + hash_ + count, tap, value)
+
+        return hook
+
+    def _record(self, key: str, tap: Tap, value: torch.Tensor) -> None:
+        last = self._last
+        if last is None or last[0] is not value or last[1] != value._version:
+            # A clone: a later in-place activation overwrites what is seen here.
+            self._last = (value, value._version, value.detach().clone())
+        self.taps[key], self.info[key] = self._last[2], tap
+        if value.requires_grad:
+            value.register_hook(lambda gradient: self.gradients.__setitem__(key, gradient))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._lift:
+            func, args, kwargs = self._lifted(func, args, kwargs)
+        name = function(func)
+        if name is None:
+            return func(*args, **kwargs)
+        path, key, where = self._calls[-1] if self._calls else ("", "", "")
+        inside = path in self._functional and bool(path)
+        if inside:
+            self.info[key] = Tap(path, name, where, True)
+        else:
+            key = numbered(self._seen, f"{path}.{name}" if path else name)
+        if name in BRANCHES:
+            x = args[0]
+            self.branches[key] = x.detach().clone()
+            if key in self._impose:
+                theirs = to_torch(self._impose[key], x.dtype, x.device)
+                output, self.flips[key] = imposed(name, func, x, theirs, args[1:], kwargs)
+                if kwargs.get("inplace"):
+                    output = x.copy_(output)
+            else:
+                output = func(*args, **kwargs)
+        else:
+            output = func(*args, **kwargs)
+        if not inside and isinstance(output, torch.Tensor) and output.is_floating_point():
+            self._record(key, Tap(path, name, where or source(), True), output)
+        return output
+
+    def _lifted(self, func: Any, args: Any, kwargs: dict) -> tuple[Any, Any, dict]:
+        named = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype) and a in LOW]
+        if func not in NARROWING and not named:
+            return func, args, kwargs
+        name = str(named[0]) if named else f"Tensor.{func.__name__}()"
+        self.lifted[f"{source()}: {name.removeprefix('torch.')}"] = None
+        if func in NARROWING:
+            return torch.Tensor.double, args, kwargs
+        wide = lambda a: torch.float64 if isinstance(a, torch.dtype) and a in LOW else a  # noqa: E731
+        return func, tuple(wide(a) for a in args), {k: wide(v) for k, v in kwargs.items()}
+
+
+class Narrow(TorchDispatchMode):
+    """Finds every value of a float64 run that falls below float64, whoever made it."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: dict[str, None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for _, tensor in leaves(result):
+            if tensor.dtype in LOW:
+                self.found[f"{source()}: {func} gives {str(tensor.dtype)[6:]}"] = None
+        return result
+
+
+def specification(model: Any) -> tuple[dict[str, Leaf], dict[str, str]]:
+    """The tensors of a model by name, and its tied names."""
+    if not isinstance(model, nn.Module):
+        return {}, {}
+    owners = {name: type(m).__name__ for name, m in model.named_modules(remove_duplicate=False)}
+    found: dict[str, Leaf] = {}
+    aliases: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in first:
+            aliases[name] = first[id(tensor)]
+            continue
+        first[id(tensor)] = name
+        layer = owners.get(name.rpartition(".")[0], "")
+        layer = next((kind for kind in ("LSTM", "GRU") if kind in layer), layer)
+        found[name] = Leaf(
+            tuple(tensor.shape), str(tensor.dtype)[6:], layer, isinstance(tensor, nn.Parameter)
+        )
+    return found, aliases
+
+
+def construct(twin: Twin, seed: int) -> Any:
+    """The model with its own initialisation, drawn from a seed that is the twin's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return twin.build("torch")
+
+
+def values(model: Any) -> dict[str, np.ndarray]:
+    """The model's state as NumPy arrays."""
+    if not isinstance(model, nn.Module):
+        return {}
+    return {name: to_numpy(tensor) for name, tensor in model.state_dict().items()}
+
+
+def trained(model: Any, phase: Phase) -> dict[str, nn.Parameter]:
+    """The parameters that a phase trains."""
+    if not isinstance(model, nn.Module):
+        return {}
+    named = model.named_parameters()
+    return {name: p for name, p in named if re.search(phase.trains, name) and p.requires_grad}
+
+
+class TorchRun:
+    """One run of the PyTorch side: a generator of sections.
+
+    Args:
+      model: copied, never touched.
+      dtype: the dtype of every floating value.
+      moved: a generator; weights and inputs are then moved by one random ulp.
+      impose: branches to take, by mode ("eval", "train…") and key.
+      watch: find values that fall below float64.
+    """
+
+    def __init__(
+        self,
+        twin: Twin,
+        model: Any,
+        given: Given,
+        *,
+        dtype: str = "float64",
+        device: str = "cpu",
+        compiled: bool = False,
+        moved: np.random.Generator | None = None,
+        impose: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+        watch: bool = False,
+        inputs: bool = False,
+    ):
+        self.twin, self.given = twin, given
+        self.dtype, self.device, self.compiled = getattr(torch, dtype), device, compiled
+        self.lift, self.watch, self.inputs = dtype == "float64", watch, inputs
+        self.impose = impose or {}
+        self.info: dict[str, dict[str, Tap]] = {}
+        self.branches: dict[str, dict[str, np.ndarray]] = {}
+        self.flips: dict[str, Flips] = {}
+        self.lifted: dict[str, None] = {}
+        self.narrow: dict[str, None] = {}
+        self._moved = moved
+        self.model = copy.deepcopy(model)
+        if isinstance(self.model, nn.Module):
+            self.model.to(device, self.dtype)
+        self.replace(given.state)
+
+    def _cross(self, array: np.ndarray) -> torch.Tensor:
+        tensor = to_torch(array, self.dtype, self.device)
+        if self._moved is None or not tensor.is_floating_point():
+            return tensor
+        count = tensor.numel()
+        bits = np.unpackbits(np.frombuffer(self._moved.bytes(count // 8 + 1), np.uint8))[:count]
+        up = torch.from_numpy(bits.astype(bool)).reshape(tensor.shape).to(tensor.device)
+        infinity = torch.tensor(torch.inf, dtype=tensor.dtype, device=tensor.device)
+        return torch.nextafter(tensor, torch.where(up, infinity, -infinity))
+
+    def replace(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes other weights than those given."""
+        self.state = {name: self._cross(value) for name, value in state.items()}
+        self._reload()
+
+    def shapes(self, phase: Phase) -> list[tuple[int, ...]]:
+        """Shapes of the floating outputs of a phase's call."""
+        self._mode(train=True)
+        inputs, _ = self._batch(self.given.batch)
+        with torch.no_grad():
+            output = self._call(phase, inputs)
+        self._reload()
+        return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()]
+
+    def _reload(self) -> None:
+        if isinstance(self.model, nn.Module):
+            with torch.no_grad():
+                for name, tensor in self.model.state_dict(keep_vars=True).items():
+                    if name in self.state:
+                        tensor.copy_(self.state[name])
+
+    def _parameters(self, phase: Phase) -> dict[str, nn.Parameter]:
+        return trained(self.model, phase)
+
+    def _buffers(self) -> dict[str, torch.Tensor]:
+        if not isinstance(self.model, nn.Module):
+            return {}
+        return {k: v for k, v in self.model.named_buffers() if k in self.given.state}
+
+    def _call(self, phase: Phase | None, inputs: list) -> Any:
+        if self.twin.torch_call:
+            return self.twin.torch_call(self.model, *inputs)
+        name = phase.call if phase else self.twin.call
+        return (getattr(self.model, name) if name else self.model)(*inputs)
+
+    def _mode(self, train: bool) -> None:
+        if isinstance(self.model, nn.Module):
+            self.model.train(train)
+
+    def _recorder(self, mode: str) -> Recorder:
+        return Recorder(self.model, self.impose.get(mode), self.lift, self.inputs)
+
+    def _keep(self, mode: str, recorder: Recorder) -> None:
+        self.info[mode] = recorder.info
+        self.branches[mode] = {k: to_numpy(v) for k, v in recorder.branches.items()}
+        self.flips |= {f"{mode}/{key}": flips for key, flips in recorder.flips.items()}
+        self.lifted |= recorder.lifted
+
+    def _batch(self, batch: dict) -> tuple[list, list]:
+        inputs = [self._cross(batch[name]) for name in self.twin.inputs]
+        return inputs, [self._cross(batch[name]) for name in self.twin.targets]
+
+    def _evaluate(self, mode: str) -> dict[str, np.ndarray]:
+        self._mode(train=False)
+        inputs, _ = self._batch(self.given.batch)
+        with torch.no_grad(), self._watched(), self._recorder(mode) as recorder:
+            output = self._call(None, inputs)
+        self._keep(mode, recorder)
+        return _tensors(mode, output, recorder)
+
+    def _objective(self, phase: Phase, output: Any, targets: list) -> torch.Tensor:
+        loss = self.twin.objective("torch", phase.loss)
+        if loss is None:
+            floats = [t for _, t in leaves(output) if t.is_floating_point()]
+            return sum((t * c).sum() for t, c in zip(floats, targets, strict=True))
+        return loss(output, *targets)
+
+    def _train(self, phase: Phase, batch: dict, mode: str | None) -> dict[str, np.ndarray]:
+        """Forward and backward in train mode; with a mode, recorded under it."""
+        self._mode(train=True)
+        inputs, targets = self._batch(batch)
+        targets += [self._cross(array) for array in self.given.cotangents.get(phase.name, [])]
+        for parameter in self._parameters(Phase("")).values():
+            parameter.grad = None
+        if mode is None:
+            loss = self._objective(phase, self._call(phase, inputs), targets)
+            loss.backward()
+            return {"loss": to_numpy(loss)}
+        leaf = [x.requires_grad_(x.is_floating_point()) for x in inputs]
+        with self._watched(), self._recorder(mode) as recorder:
+            output = self._call(phase, [x.clone() for x in leaf])
+            recorder.scope("loss")
+            loss = self._objective(phase, output, targets)
+        loss.backward()
+        self._keep(mode, recorder)
+        tensors = _tensors(mode, output, recorder)
+        tensors[f"{mode}/loss"] = to_numpy(loss)
+        for name, buffer in self._buffers().items():
+            tensors[f"{mode}/buffer/{name}"] = to_numpy(buffer)
+        for name, x in zip(self.twin.inputs, leaf, strict=True):
+            if x.is_floating_point():
+                gradient = torch.zeros_like(x) if x.grad is None else x.grad
+                tensors[f"{mode}/gradient/input/{name}"] = to_numpy(gradient)
+        for name, parameter in self._parameters(phase).items():
+            none = parameter.grad is None
+            gradient = torch.zeros_like(parameter) if none else parameter.grad
+            tensors[f"{mode}/gradient/param/{name}"] = to_numpy(gradient)
+        for key, gradient in recorder.gradients.items():
+            tensors[f"{mode}/gradient/layer/{key}"] = to_numpy(gradient)
+        return tensors
+
+    def sections(self, trajectory: bool = True) -> Iterator[Section]:
+        """forward, gradients, step, then trajectory by step, then what has become of it."""
+        optimizing = bool(self._parameters(Phase("")))
+        forward = self._evaluate("eval")
+        gradients: dict[str, np.ndarray] = {}
+        step: dict[str, np.ndarray] = {}
+        for phase in self.twin.updates:
+            self._reload()
+            mode = mode_name(phase)
+            tensors = self._train(phase, self.given.batch, mode)
+            gradients |= {k: v for k, v in tensors.items() if "/gradient/" in k}
+            forward |= {k: v for k, v in tensors.items() if "/gradient/" not in k}
+            if optimizing:
+                step |= self._steps(phase, mode)
+        yield Section("forward", forward)
+        yield Section("gradients", gradients)
+        if not optimizing:
+            return
+        yield Section("step", step)
+        if trajectory:
+            yield from self._trajectory()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The run's dtype is the default one; where asked, whatever falls below it is found."""
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            if not self.watch:
+                yield
+                return
+            with Narrow() as narrow:
+                yield
+            self.narrow |= narrow.found
+        finally:
+            torch.set_default_dtype(default)
+
+    def _steps(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
+        """The free update from the gradients just computed, then the teacher-forced ones."""
+        parameters = self._parameters(phase)
+        names = {p: name for name, p in parameters.items()}
+        free = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
+        optim.follow_schedule(phase.optimizer, free, 0)
+        free.step()
+        tensors = _updated(f"{mode}/free", parameters, optim.read_torch(free, names))
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(self.state[name])
+        forced = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
+        optim.write_torch(forced, names, self.given.optimizer[phase.name])
+        for count, gradients in enumerate(self.given.gradients[phase.name]):
+            for name, parameter in parameters.items():
+                parameter.grad = to_torch(gradients[name], self.dtype, self.device)
+            optim.follow_schedule(phase.optimizer, forced, optim.START + count)
+            forced.step()
+        tensors |= _updated(f"{mode}/forced", parameters, optim.read_torch(forced, names))
+        return tensors
+
+    def _trajectory(self) -> Iterator[Section]:
+        self._reload()
+        phases = [(p, self._parameters(p)) for p in self.twin.updates]
+        optimizers = [
+            optim.torch_optimizer(phase.optimizer, list(parameters.values()))
+            for phase, parameters in phases
+        ]
+        for step, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
+            tensors = {}
+            for (phase, _), optimizer in zip(phases, optimizers, strict=True):
+                loss = self._train(phase, batch, None)["loss"]
+                tensors[f"{mode_name(phase)}/loss"] = loss
+                optim.follow_schedule(phase.optimizer, optimizer, step)
+                optimizer.step()
+            for name, parameter in self._parameters(Phase("")).items():
+                tensors[f"param/{name}"] = to_numpy(parameter)
+            yield Section("trajectory", tensors, step + 1)
+        tensors = self._evaluate("eval")
+        for name, buffer in self._buffers().items():
+            tensors[f"buffer/{name}"] = to_numpy(buffer)
+        for (phase, parameters), optimizer in zip(phases, optimizers, strict=True):
+            names = {p: name for name, p in parameters.items()}
+            state = optim.read_torch(optimizer, names)
+            tensors |= {
+                f"{mode_name(phase)}/state/{slot}/{name}": value
+                for slot, values in state.items()
+                for name, value in values.items()
+            }
+        yield Section("final", tensors)
+
+
+def _updated(prefix: str, parameters: Mapping[str, Any], state: optim.State) -> dict:
+    tensors = {f"{prefix}/param/{name}": to_numpy(p) for name, p in parameters.items()}
+    for slot, values in state.items():
+        tensors |= {f"{prefix}/state/{slot}/{name}": value for name, value in values.items()}
+    return tensors
+
+
+def _tensors(mode: str, output: Any, recorder: Recorder) -> dict[str, np.ndarray]:
+    tensors = {f"{mode}/out{suffix}": to_numpy(t) for suffix, t in leaves(output)}
+    return tensors | {f"{mode}/layer/{key}": to_numpy(t) for key, t in recorder.taps.items()}

@@ -1,0 +1,76 @@
+"""Which recorded place of one side is which of the other: by name, then by kind and order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compare.capture import Tap
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Pairs of keys in PyTorch's order of execution, and what is left over.
+
+    Args:
+      pairs: PyTorch's key -> JAX's.
+      by_order: those keys of PyTorch's that were paired by kind and order, not by name.
+      torch_only, jax_only: keys without a counterpart.
+    """
+
+    pairs: dict[str, str]
+    by_order: frozenset[str]
+    torch_only: tuple[str, ...]
+    jax_only: tuple[str, ...]
+
+
+def _slashed(name: str, rename: Mapping[str, str]) -> str:
+    for pattern, replacement in rename.items():
+        name = re.sub(pattern, replacement, name)
+    return name.replace(".", "/")
+
+
+def pair(
+    torch_info: Mapping[str, Tap], jax_info: Mapping[str, Tap], rename: Mapping[str, str]
+) -> Pairing:
+    """Pairs the places that two runs recorded in one mode."""
+    slashed = {tap.path: _slashed(tap.path, rename) for tap in torch_info.values()}
+    pairs: dict[str, str] = {}
+    for key, tap in torch_info.items():
+        rest = key[len(tap.path) :]
+        if tap.function and rest.startswith("."):
+            rest = "/" + rest[1:] if tap.path else rest
+        named = (slashed[tap.path] + rest).lstrip("/")
+        if named in jax_info and jax_info[named].function == tap.function:
+            pairs[key] = named
+    by_order: set[str] = set()
+
+    def parent(key: str, tap: Tap) -> str:
+        """The module around a function; PyTorch may spell the function as a module of its own."""
+        path = slashed[tap.path]
+        return path if key.startswith(f"{tap.path}.") or not tap.path else path.rpartition("/")[0]
+
+    for local in (True, False):
+        theirs: dict[tuple[str, str], list[str]] = {}
+        ours: dict[tuple[str, str], list[str]] = {}
+        taken = set(pairs.values())
+        for key, tap in jax_info.items():
+            if tap.function and key not in taken:
+                theirs.setdefault((tap.path if local else "", tap.kind), []).append(key)
+        for key, tap in torch_info.items():
+            if tap.function and key not in pairs:
+                ours.setdefault((parent(key, tap) if local else "", tap.kind), []).append(key)
+        for place, keys in ours.items():
+            others = theirs.get(place, [])
+            if len(keys) == len(others):
+                pairs |= dict(zip(keys, others, strict=True))
+                by_order |= set(keys)
+    ordered = {key: pairs[key] for key in torch_info if key in pairs}
+    taken = set(pairs.values())
+    return Pairing(
+        ordered,
+        frozenset(by_order),
+        tuple(key for key in torch_info if key not in pairs),
+        tuple(key for key in jax_info if key not in taken),
+    )
