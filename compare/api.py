@@ -12,7 +12,14 @@ from compare.errors import DiptychError
 from compare.report import Report, environment, twin_dict
 from compare.twin import Twin
 
-EVERY = ("xla:cpu", "xla:cpu+eager", "torch:cpu+compile", "torch:cuda", "torch:cuda+compile", "xla:cuda")
+EVERY = (
+    "xla:cpu",
+    "xla:cpu+eager",
+    "torch:cpu+compile",
+    "torch:cuda",
+    "torch:cuda+compile",
+    "xla:cuda",
+)
 
 
 def prepare() -> None:
@@ -24,6 +31,12 @@ def prepare() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "diptych" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def optimizers(twin: Twin) -> str:
+    """The names of the optimizers that a twin trains with."""
+    names = [p.optimizer[0] for p in twin.updates]
+    return ", ".join(dict.fromkeys(n if isinstance(n, str) else "its own" for n in names))
 
 
 def missing(backend: str) -> str | None:
@@ -93,12 +106,10 @@ def check(
     for twin in twins:
         name = twin.name or "twin"
         progress(name, "building")
-        pair = Pair(twin.published() if full else twin, seed, steps)
-        ladder = Ladder(
-            pair, runnable, precision=precision, progress=lambda doing, n=name: progress(n, doing)
-        )
+        pair = Pair(twin.published() if full else twin, seed, steps, precision)
+        ladder = Ladder(pair, runnable, lambda doing, n=name: progress(n, doing))
         for result in ladder.run():
-            entry = twin_dict(result)
+            entry = twin_dict(result, optimizers(twin))
             if stages is not None:
                 entry["stages"] = [s for s in entry["stages"] if s["name"] in set(stages)]
             entries.append(entry)

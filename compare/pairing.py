@@ -31,7 +31,7 @@ def _slashed(name: str, rename: Mapping[str, str]) -> str:
     return name.replace(".", "/")
 
 
-def pair(
+def match(
     torch_info: Mapping[str, Tap], jax_info: Mapping[str, Tap], rename: Mapping[str, str]
 ) -> Pairing:
     """Pairs the places that two runs recorded in one mode."""
@@ -39,6 +39,9 @@ def pair(
     pairs: dict[str, str] = {}
     for key, tap in torch_info.items():
         rest = key[len(tap.path) :]
+        if key in jax_info and jax_info[key].path == tap.path:  # PyTorch on another backend
+            pairs[key] = key
+            continue
         if tap.function and rest.startswith("."):
             rest = "/" + rest[1:] if tap.path else rest
         named = (slashed[tap.path] + rest).lstrip("/")

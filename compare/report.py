@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from compare import verdict as V
-from compare.ladder import Result, Stage
+from compare.judge import Result, Stage
 from compare.verdict import Judged
 
 SCHEMA = 1
@@ -180,17 +180,16 @@ def _origin(result: Result) -> dict[str, Any] | None:
     return None
 
 
-def twin_dict(result: Result) -> dict[str, Any]:
+def twin_dict(result: Result, optimizer: str = "") -> dict[str, Any]:
     """One twin on one candidate backend, as report.json has it."""
     ours = sorted({k for p in result.pairing.values() for k in p.torch_only})
     theirs = sorted({k for p in result.pairing.values() for k in p.jax_only})
-    optimizer = result.twin.optimizer
     return {
-        "name": result.twin.name,
+        "name": result.name,
         "verdict": result.verdict,
         "backends": [result.reference, result.candidate],
         "reference": result.reference,
-        "optimizer": optimizer[0] if isinstance(optimizer[0], str) else "the twin's own",
+        "optimizer": optimizer,
         "coverage": {
             "leaves": result.leaves,
             "moved": result.moved,

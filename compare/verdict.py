@@ -40,14 +40,14 @@ def norm(x: np.ndarray) -> float:
     x = np.ravel(x).astype(np.float64, copy=False)
     if not x.size:
         return 0.0
-    square = float(x @ x)
+    square = float(np.einsum("i,i->", x, x))
     if 1e-200 < square < 1e200:
         return float(np.sqrt(square))
     largest = float(np.max(np.abs(x)))
     if largest == 0 or not np.isfinite(largest):
         return largest
     scaled = x / largest
-    return largest * float(np.sqrt(scaled @ scaled))
+    return largest * float(np.sqrt(np.einsum("i,i->", scaled, scaled)))
 
 
 def distance(t: np.ndarray, j: np.ndarray) -> float:
@@ -106,7 +106,9 @@ def element(t: np.ndarray, j: np.ndarray) -> str:
     """The worst element: its index and both values, never the arrays."""
     with np.errstate(invalid="ignore"):
         gap = np.abs(np.subtract(t, j, dtype=np.float64))
-        gap = np.where(np.isfinite(gap), gap, np.where((t == j) | (np.isnan(t) & np.isnan(j)), 0, np.inf))
+        gap = np.where(
+            np.isfinite(gap), gap, np.where((t == j) | (np.isnan(t) & np.isnan(j)), 0, np.inf)
+        )
     index = np.unravel_index(int(np.argmax(gap)), gap.shape) if gap.size else ()
     place = "[" + ", ".join(str(int(i)) for i in index) + "]" if index else ""
     return f"worst at {place or 'the scalar'}: torch {t[index]:.9g}, jax {j[index]:.9g}"
@@ -145,7 +147,9 @@ def tier1(
         return Judged(name, other, DIVERGED, difference, size, allowed, "", detail, shape)
     if NOISE * noise > RELATIVE * size:
         detail = f"a move by one ulp changes it by {noise:.1e} of {size:.1e}: chaotic"
-        return Judged(name, other, INCONCLUSIVE, difference, size, allowed, "chaotic", detail, shape)
+        return Judged(
+            name, other, INCONCLUSIVE, difference, size, allowed, "chaotic", detail, shape
+        )
     return Judged(name, other, SAME, difference, size, allowed, "", "", shape)
 
 

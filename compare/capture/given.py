@@ -23,8 +23,8 @@ class Given:
       seed: of everything that is drawn.
       steps: the length of the trajectory.
       cotangents: per phase, the arrays of the default loss (or a drawn target).
-      gradients: per phase, what the teacher-forced updates are given, one dict each.
-      optimizer: per phase, the state that they start from, by slot.
+      gradients: per phase, what the teacher-forced update is given.
+      optimizer: per phase, the state that it starts from, by slot.
     """
 
     state: dict[str, np.ndarray]
@@ -32,7 +32,7 @@ class Given:
     seed: int
     steps: int
     cotangents: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    gradients: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
+    gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     optimizer: dict[str, State] = field(default_factory=dict)
 
 
@@ -66,16 +66,17 @@ def jittered(
 
 def forced(
     state: Mapping[str, np.ndarray], names: list[str], slots: list[str], seed: int, start: int
-) -> tuple[list[dict[str, np.ndarray]], State]:
-    """Two gradients and a non-zero optimizer state, of the size of a tenth of each parameter."""
-    gradients: list[dict[str, np.ndarray]] = [{}, {}]
+) -> tuple[dict[str, np.ndarray], State]:
+    """Gradients and a non-zero optimizer state, of the size of a tenth of each parameter."""
+    gradients: dict[str, np.ndarray] = {}
     optimizer: State = {slot: {} for slot in slots}
     for name in names:
         rng = generator(seed, "forced", name)
-        scale = np.float32(0.1 * np.sqrt(np.mean(np.square(state[name]))) if state[name].size else 1)
+        scale = np.float32(
+            0.1 * np.sqrt(np.mean(np.square(state[name]))) if state[name].size else 1
+        )
         shape = state[name].shape
-        for gradient in gradients:
-            gradient[name] = scale * rng.standard_normal(shape, np.float32)
+        gradients[name] = scale * rng.standard_normal(shape, np.float32)
         for slot in slots:
             if slot == "step":
                 optimizer[slot][name] = np.asarray(start)

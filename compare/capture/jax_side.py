@@ -49,7 +49,9 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
         inputs = [jnp.asarray(arranged(twin, name, batch[name]).copy()) for name in twin.inputs]
         method = _method(twin, twin.call, train=False)
         variables = jax.eval_shape(
-            lambda: model.init(jax.random.key(0), *inputs, method=method, **_mode(model, False, method))
+            lambda: model.init(
+                jax.random.key(0), *inputs, method=method, **_mode(model, False, method)
+            )
         )
     else:
         return {}
@@ -80,7 +82,9 @@ def _mode(model: Any, train: bool, method: Any) -> dict[str, bool]:
     return {"deterministic": not train} if "deterministic" in names else {}
 
 
-def _intercept(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+def _intercept(
+    call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+) -> Any:
     """Tags what modules return; Linen calls it around every method."""
     name, path = context.method_name, "/".join(context.module.path)
     kind = type(context.module).__name__
@@ -91,7 +95,8 @@ def _intercept(call: Callable, args: tuple, kwargs: dict, context: nn.module.Int
     if name != "__call__" or not path:
         return call(*args, **kwargs)
     args = tuple(
-        _tagged(arg, path, f":in.{i}" if len(args) > 1 else ":in", kind) for i, arg in enumerate(args)
+        _tagged(arg, path, f":in.{i}" if len(args) > 1 else ":in", kind)
+        for i, arg in enumerate(args)
     )
     return _tagged(call(*args, **kwargs), path, "", kind)
 
@@ -115,6 +120,7 @@ class JaxRun:
     Args:
       weights: the map that carries weights, gradients and optimizer state over.
       jit: compile the programs; otherwise every operation runs by itself.
+      precision: of matrix products, "highest" or "default".
       inputs: record the layers' inputs, too.
     """
 
@@ -128,24 +134,26 @@ class JaxRun:
         dtype: str = "float64",
         device: str = "cpu",
         jit: bool = True,
+        precision: str = "highest",
         inputs: bool = False,
     ):
         self.twin, self.model, self.weights, self.given = twin, model, weights, given
         self.dtype, self.jit = np.dtype(dtype), jit
         self.device = jax.devices(device)[0]
         self.lift = dtype == "float64"
-        self.inputs = inputs
+        self.inputs, self.precision = inputs, precision
         self.info: dict[str, dict[str, Tap]] = {}
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.lifted: dict[str, None] = {}
         self._programs: dict[str, Callable] = {}
+        self._aliases: dict[str, dict[str, str]] = {}
 
     @contextlib.contextmanager
     def _context(self) -> Iterator[None]:
         with (
             jax.enable_x64(self.lift),
             jax.default_device(self.device),
-            jax.default_matmul_precision("highest"),
+            jax.default_matmul_precision(self.precision),
         ):
             yield
 
@@ -177,7 +185,11 @@ class JaxRun:
             mutable = list(collections) if train else False
             with nn.intercept_methods(_intercept):
                 result = model.apply(
-                    variables, *inputs, method=method, mutable=mutable, **_mode(model, train, method)
+                    variables,
+                    *inputs,
+                    method=method,
+                    mutable=mutable,
+                    **_mode(model, train, method),
                 )
             return result if train else (result, collections)
         if twin.jax_call:
@@ -198,7 +210,9 @@ class JaxRun:
             with jax.named_scope("loss"):
                 loss = self.twin.objective("jax", phase.loss)
                 if loss is None:
-                    floats = [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.floating)]
+                    floats = [
+                        x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.floating)
+                    ]
                     if len(floats) != len(drawn):
                         raise DiptychError(
                             f"{self.twin.name}: JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
@@ -210,7 +224,16 @@ class JaxRun:
 
         return jax.make_jaxpr(traced, return_shape=True)(*args)
 
-    def _walk(self, closed: Any, structure: Any, args: tuple, perturb: Mapping | None = None) -> Any:
+    def _spread(self, mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by key, those of aliases included, in order of execution."""
+        aliases = self._aliases[mode]
+        return {
+            k: values[aliases.get(k, k)] for k in self.info[mode] if aliases.get(k, k) in values
+        }
+
+    def _walk(
+        self, closed: Any, structure: Any, args: tuple, perturb: Mapping | None = None
+    ) -> Any:
         walk = Walk(
             perturb,
             lift=self.lift,
@@ -221,7 +244,7 @@ class JaxRun:
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
 
     def _note(self, mode: str, walk: Walk) -> None:
-        self.info[mode] = walk.info
+        self.info[mode], self._aliases[mode] = walk.info, walk.aliases
         self.lifted |= walk.lifted
 
     def _program(self, mode: str, make: Callable[[], Callable]) -> Callable:
@@ -246,25 +269,22 @@ class JaxRun:
         self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
         return self._tensors(mode, output, taps)
 
-    def _train(self, phase: Phase, variables: Variables, state: Any, batch: dict, given: tuple) -> tuple:
-        """loss, output, collections, taps, branches, gradients, free update, forced update."""
+    def _train(self, phase: Phase, variables: Variables, batch: dict) -> tuple:
+        """loss, output, collections, taps, branches, gradients."""
         mode = mode_name(phase)
         inputs, targets = self._batch(batch)
         drawn = self._drawn(phase)
-        transformation = optim.optax_optimizer(phase.optimizer)
 
         def make() -> Callable:
             closed, structure = self._trace(True, phase, (variables, inputs, targets, drawn))
 
-            def program(variables, state, inputs, targets, drawn, given) -> tuple:
+            def program(variables, inputs, targets, drawn) -> tuple:
                 trained, frozen = self._split(phase, variables.get("params", {}))
                 floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in inputs]
 
                 def objective(trained, floating, perturb):
                     these = iter(floating)
-                    mixed = [
-                        next(these) if f else x for f, x in zip(floats, inputs, strict=True)
-                    ]
+                    mixed = [next(these) if f else x for f, x in zip(floats, inputs, strict=True)]
                     params = unflatten_dict({**frozen, **trained})
                     whole = {**variables, "params": params} if params else variables
                     args = (whole, mixed, targets, drawn)
@@ -292,18 +312,25 @@ class JaxRun:
                 (loss, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
                     trained, floating, perturb
                 )
-                free = _update(transformation, gradients[0], state, trained)
-                forced_params, (forced_gradients, forced_state) = trained, given
-                for forced in forced_gradients:
-                    forced_params, forced_state = _update(
-                        transformation, forced, forced_state, forced_params
-                    )
-                return loss, *aux, gradients, free, (forced_params, forced_state)
+                return loss, *aux, gradients
 
             return program
 
-        program = self._program(mode, make)
-        return program(variables, state, inputs, targets, drawn, given)
+        return self._program(mode, make)(variables, inputs, targets, drawn)
+
+    def _update(self, phase: Phase, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        """One update of the phase's parameters; elementwise, a small program of its own."""
+
+        def make() -> Callable:
+            transformation = optim.optax_optimizer(phase.optimizer)
+
+            def program(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+                updates, state = transformation.update(gradients, state, params)
+                return optax.apply_updates(params, updates), state
+
+            return program
+
+        return self._program(f"update {phase.name}", make)(gradients, state, params)
 
     def _split(self, phase: Phase, params: Any) -> tuple[dict[Path, Any], dict[Path, Any]]:
         """Flat parameters by path: those that the phase trains, and the others."""
@@ -316,18 +343,16 @@ class JaxRun:
         """PyTorch's names and layouts for flat leaves of one collection."""
         return self.weights.to_torch({(collection, *p): to_numpy(v) for p, v in flat.items()})
 
-    def _given(self, phase: Phase, trained: Mapping[Path, Any]) -> tuple:
-        """The teacher-forced gradients and optimizer state as trees of JAX's."""
+    def _forced(self, phase: Phase, trained: Mapping[Path, Any], state: Any) -> tuple[Any, Any]:
+        """The teacher-forced update, from the given gradients and state."""
 
         def tree(named: Mapping[str, np.ndarray]) -> dict[Path, jax.Array]:
             flat = self.weights.to_jax(named)
             return {p: self._cross(flat["params", *p]) for p in trained}
 
-        transformation = optim.optax_optimizer(phase.optimizer)
-        state = optim.write_optax(
-            transformation.init(dict(trained)), dict(trained), self.given.optimizer[phase.name], tree
-        )
-        return [tree(g) for g in self.given.gradients[phase.name]], state
+        given = self.given.optimizer[phase.name]
+        state = optim.write_optax(state, dict(trained), given, tree)
+        return self._update(phase, tree(self.given.gradients[phase.name]), state, dict(trained))
 
     def _buffers(self, collections: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {
@@ -337,53 +362,62 @@ class JaxRun:
         }
 
     def sections(self, trajectory: bool = True) -> Iterator[Section]:
-        """forward, gradients, step, then trajectory by step, then what has become of it."""
+        """As `TorchRun.sections`."""
         with self._context():
             variables = self._variables()
             inputs, _ = self._batch(self.given.batch)
-            forward = self._evaluate("eval", variables, inputs)
-            gradients: dict[str, np.ndarray] = {}
-            step: dict[str, np.ndarray] = {}
-            forced, states = {}, {}
-            for phase in self.twin.updates:
-                mode = mode_name(phase)
-                trained, _ = self._split(phase, variables.get("params", {}))
-                transformation = optim.optax_optimizer(phase.optimizer)
-                states[mode] = transformation.init(dict(trained))
-                forced[mode] = self._given(phase, trained) if trained else ([], states[mode])
-                loss, output, collections, taps, branches, grads, free, after = self._train(
-                    phase, variables, states[mode], self.given.batch, forced[mode]
-                )
-                self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
-                forward |= self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
-                for name, array in self._buffers(collections).items():
-                    forward[f"{mode}/buffer/{name}"] = array
-                gradients |= self._gradients(mode, grads)
-                if trained:
-                    step |= self._updated(f"{mode}/free", phase, *free)
-                    step |= self._updated(f"{mode}/forced", phase, *after)
-            yield Section("forward", forward)
-            yield Section("gradients", gradients)
-            del forward, gradients, taps, branches, grads
-        if not variables.get("params"):
-            return
-        yield Section("step", step)
-        del step
-        if trajectory:
-            yield from self._trajectory(variables, states, forced)
+            yield Section("forward", self._evaluate("eval", variables, inputs))
+        for phase in self.twin.updates:
+            yield from self._rung(phase, variables)
+        if trajectory and variables.get("params"):
+            yield from self._trajectory(variables)
 
-    def _trajectory(self, variables: Variables, states: dict, forced: dict) -> Iterator[Section]:
+    def _rung(self, phase: Phase, variables: Variables) -> Iterator[Section]:
+        mode = mode_name(phase)
+        with self._context():
+            loss, output, collections, taps, branches, gradients = self._train(
+                phase, variables, self.given.batch
+            )
+            self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
+            tensors = self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
+            for name, array in self._buffers(collections).items():
+                tensors[f"{mode}/buffer/{name}"] = array
+        del output, collections, taps, branches
+        yield Section("forward", tensors)
+        del tensors
+        yield Section("gradients", self._gradients(mode, gradients))
+        gradients = gradients[0]
+        trained, _ = self._split(phase, variables.get("params", {}))
+        if not trained:
+            return
+        with self._context():
+            start = optim.optax_optimizer(phase.optimizer).init(dict(trained))
+            free = self._update(phase, gradients, start, dict(trained))
+            tensors = self._updated(f"{mode}/free", phase, *free)
+            forced = self._forced(phase, trained, start)
+            tensors |= self._updated(f"{mode}/forced", phase, *forced)
+        del gradients, free, forced
+        yield Section("step", tensors)
+
+    def _trajectory(self, variables: Variables) -> Iterator[Section]:
+        states = {}
+        with self._context():
+            for phase in self.twin.updates:
+                trained, _ = self._split(phase, variables["params"])
+                states[phase.name] = optim.optax_optimizer(phase.optimizer).init(dict(trained))
         for number, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
             tensors = {}
             with self._context():
                 for phase in self.twin.updates:
-                    mode = mode_name(phase)
-                    loss, _, collections, *_, (params, states[mode]), _ = self._train(
-                        phase, variables, states[mode], batch, forced[mode]
+                    loss, _, collections, _, _, gradients = self._train(phase, variables, batch)
+                    trained, frozen = self._split(phase, variables["params"])
+                    params, states[phase.name] = self._update(
+                        phase, gradients[0], states[phase.name], trained
                     )
-                    merged = {**flatten_dict(variables["params"]), **params}
-                    variables = {**variables, **collections, "params": unflatten_dict(merged)}
-                    tensors[f"{mode}/loss"] = to_numpy(loss)
+                    merged = unflatten_dict({**frozen, **params})
+                    variables = {**variables, **collections, "params": merged}
+                    del gradients, trained, frozen, params, merged
+                    tensors[f"{mode_name(phase)}/loss"] = to_numpy(loss)
                 for name, array in self._named(flatten_dict(variables["params"])).items():
                     tensors[f"param/{name}"] = array
             yield Section("trajectory", tensors, number + 1)
@@ -394,7 +428,7 @@ class JaxRun:
             tensors |= {f"buffer/{k}": v for k, v in self._buffers(buffers).items()}
             for phase in self.twin.updates:
                 trained, _ = self._split(phase, variables["params"])
-                tensors |= self._state(mode_name(phase), phase, states[mode_name(phase)], trained)
+                tensors |= self._state(mode_name(phase), phase, states[phase.name], trained)
         yield Section("final", tensors)
 
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -403,6 +437,7 @@ class JaxRun:
         for path, value in flat:
             suffix = "".join(f".{_key(k)}" for k in path)
             tensors[f"{mode}/out{suffix}"] = to_numpy(value)
+        taps = self._spread(mode, taps)
         return tensors | {f"{mode}/layer/{key}": to_numpy(value) for key, value in taps.items()}
 
     def _gradients(self, mode: str, gradients: tuple) -> dict[str, np.ndarray]:
@@ -419,7 +454,7 @@ class JaxRun:
             tensors[f"{mode}/gradient/input/{name}"] = array
         for name, array in self._named(params).items():
             tensors[f"{mode}/gradient/param/{name}"] = array
-        for key, value in layers.items():
+        for key, value in self._spread(mode, layers).items():
             tensors[f"{mode}/gradient/layer/{key}"] = to_numpy(value)
         return tensors
 
@@ -438,8 +473,3 @@ class JaxRun:
     ) -> dict[str, np.ndarray]:
         tensors = {f"{prefix}/param/{name}": a for name, a in self._named(params).items()}
         return tensors | self._state(prefix, phase, state, params)
-
-
-def _update(transformation: Any, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
-    updates, state = transformation.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state

@@ -74,6 +74,7 @@ class Walk:
       taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
       branches: inputs of the functions that have a kink, by key.
       info: the `Tap` of each key.
+      aliases: keys whose value is that of the key before (a container's, and its last layer's).
       lifted: "source: type" of each cast that was lifted.
     """
 
@@ -90,7 +91,9 @@ class Walk:
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
         self.info: dict[str, Tap] = {}
+        self.aliases: dict[str, str] = {}
         self.lifted: dict[str, None] = {}
+        self._last: tuple[str, Any] | None = None
         self._seen: dict[str, int] = {}
 
     def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], scope: str = "") -> list:
@@ -170,9 +173,13 @@ class Walk:
         return self._record(key, tap, value)
 
     def _record(self, key: str, tap: Tap, value: Any) -> Any:
+        self.info[key] = tap
+        if self._last and self._last[1] is value:
+            self.aliases[key] = self._last[0]
+            return value
         if key in self.perturb:
             value = value + self.perturb[key]
-        self.taps[key], self.info[key] = value, tap
+        self.taps[key], self._last = value, (key, value)
         return value
 
     def _scan(self, eqn: Any, values: list, scope: str) -> list:
@@ -185,7 +192,9 @@ class Walk:
         )
         inside = Walk(**self.options)
         jax.eval_shape(
-            lambda: inside.run(body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope)
+            lambda: inside.run(
+                body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope
+            )
         )
         outer = {key: numbered(self._seen, key) for key in inside.info}
         perturb = {key: self.perturb[name] for key, name in outer.items() if name in self.perturb}
@@ -205,7 +214,11 @@ class Walk:
             unroll=params["unroll"],
         )
         for key, name in outer.items():
-            self.taps[name], self.info[name] = taps[key], inside.info[key]
+            self.info[name] = inside.info[key]
+            if key in inside.aliases:
+                self.aliases[name] = outer[inside.aliases[key]]
+            else:
+                self.taps[name] = taps[key]
             if key in branches:
                 self.branches[name] = branches[key]
         self.lifted |= inside.lifted

@@ -7,7 +7,7 @@ import copy
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,15 +30,21 @@ HIDDEN = re.compile(r"[/\\](compare[/\\]capture|torch|contextlib)[/\\.]")
 NAMES = {"hardtanh": "hard_tanh"}
 
 
-def function(func: Any) -> str | None:
-    """The common name of a torch function, if it is one that is recorded."""
-    name = re.sub(r"[123]d(_with_indices)?$", "", getattr(func, "__name__", "").strip("_"))
-    name = NAMES.get(name, name)
-    return name if name in FUNCTIONS else None
+def _functions() -> dict[Any, str]:
+    """PyTorch's functions that are recorded, in every spelling -> their common names."""
+    found: dict[Any, str] = {}
+    for home in (torch, torch.Tensor, nn.functional, torch._C._nn):
+        for attribute in dir(home):
+            name = re.sub(r"[123]d(_with_indices)?$", "", attribute.strip("_"))
+            if NAMES.get(name, name) in FUNCTIONS and callable(getattr(home, attribute)):
+                found[getattr(home, attribute)] = NAMES.get(name, name)
+    return found
 
 
 def source() -> str:
-    """Where user code made the present call, as "file:line"."""
+    """Where user code made the present call, as "file:line"; unknown inside torch.compile."""
+    if torch.compiler.is_compiling():
+        return ""
     frame = sys._getframe(1)
     while frame is not None:
         if not HIDDEN.search(frame.f_code.co_filename):
@@ -59,6 +65,9 @@ def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
             yield from leaves(item, f"{suffix}.{index}")
+
+
+KNOWN = _functions()
 
 
 class Recorder(TorchFunctionMode):
@@ -110,6 +119,7 @@ class Recorder(TorchFunctionMode):
         super().__exit__(*error)
         for handle in self._handles:
             handle.remove()
+        self._last = None
 
     def scope(self, name: str) -> None:
         """Names what follows, outside every module (the loss)."""
@@ -139,19 +149,24 @@ class Recorder(TorchFunctionMode):
         return hook
 
     def _record(self, key: str, tap: Tap, value: torch.Tensor) -> None:
+        self.info[key] = tap
+        if torch.compiler.is_compiling():  # the layers' gradients stay inside the compiled graph
+            self.taps[key] = value.detach().clone()
+            return
         last = self._last
         if last is None or last[0] is not value or last[1] != value._version:
             # A clone: a later in-place activation overwrites what is seen here.
             self._last = (value, value._version, value.detach().clone())
-        self.taps[key], self.info[key] = self._last[2], tap
+        self.taps[key] = self._last[2]
         if value.requires_grad:
-            value.register_hook(lambda gradient: self.gradients.__setitem__(key, gradient))
+            gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
+            value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self._lift:
             func, args, kwargs = self._lifted(func, args, kwargs)
-        name = function(func)
+        name = KNOWN.get(func)
         if name is None:
             return func(*args, **kwargs)
         path, key, where = self._calls[-1] if self._calls else ("", "", "")
@@ -252,8 +267,10 @@ class TorchRun:
     Args:
       model: copied, never touched.
       dtype: the dtype of every floating value.
+      compiled: run through `torch.compile`.
+      precision: "highest" turns TF32 off, "default" on.
       moved: a generator; weights and inputs are then moved by one random ulp.
-      impose: branches to take, by mode ("eval", "train…") and key.
+      impose: gives the branches to take in a mode ("eval", "train…"), by key.
       watch: find values that fall below float64.
     """
 
@@ -266,15 +283,17 @@ class TorchRun:
         dtype: str = "float64",
         device: str = "cpu",
         compiled: bool = False,
+        precision: str = "highest",
         moved: np.random.Generator | None = None,
-        impose: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+        impose: Callable[[str], Mapping[str, np.ndarray]] | None = None,
         watch: bool = False,
         inputs: bool = False,
     ):
         self.twin, self.given = twin, given
         self.dtype, self.device, self.compiled = getattr(torch, dtype), device, compiled
+        self.precision = precision
         self.lift, self.watch, self.inputs = dtype == "float64", watch, inputs
-        self.impose = impose or {}
+        self.impose = impose or (lambda mode: {})
         self.info: dict[str, dict[str, Tap]] = {}
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.flips: dict[str, Flips] = {}
@@ -329,14 +348,15 @@ class TorchRun:
         if self.twin.torch_call:
             return self.twin.torch_call(self.model, *inputs)
         name = phase.call if phase else self.twin.call
-        return (getattr(self.model, name) if name else self.model)(*inputs)
+        call = getattr(self.model, name) if name else self.model
+        return (torch.compile(call) if self.compiled else call)(*inputs)
 
     def _mode(self, train: bool) -> None:
         if isinstance(self.model, nn.Module):
             self.model.train(train)
 
     def _recorder(self, mode: str) -> Recorder:
-        return Recorder(self.model, self.impose.get(mode), self.lift, self.inputs)
+        return Recorder(self.model, self.impose(mode), self.lift, self.inputs)
 
     def _keep(self, mode: str, recorder: Recorder) -> None:
         self.info[mode] = recorder.info
@@ -351,7 +371,7 @@ class TorchRun:
     def _evaluate(self, mode: str) -> dict[str, np.ndarray]:
         self._mode(train=False)
         inputs, _ = self._batch(self.given.batch)
-        with torch.no_grad(), self._watched(), self._recorder(mode) as recorder:
+        with self._settings(), torch.no_grad(), self._recorder(mode) as recorder:
             output = self._call(None, inputs)
         self._keep(mode, recorder)
         return _tensors(mode, output, recorder)
@@ -371,15 +391,17 @@ class TorchRun:
         for parameter in self._parameters(Phase("")).values():
             parameter.grad = None
         if mode is None:
-            loss = self._objective(phase, self._call(phase, inputs), targets)
-            loss.backward()
+            with self._settings():
+                loss = self._objective(phase, self._call(phase, inputs), targets)
+                loss.backward()
             return {"loss": to_numpy(loss)}
         leaf = [x.requires_grad_(x.is_floating_point()) for x in inputs]
-        with self._watched(), self._recorder(mode) as recorder:
-            output = self._call(phase, [x.clone() for x in leaf])
-            recorder.scope("loss")
-            loss = self._objective(phase, output, targets)
-        loss.backward()
+        with self._settings():
+            with self._recorder(mode) as recorder:
+                output = self._call(phase, [x.clone() for x in leaf])
+                recorder.scope("loss")
+                loss = self._objective(phase, output, targets)
+            loss.backward()
         self._keep(mode, recorder)
         tensors = _tensors(mode, output, recorder)
         tensors[f"{mode}/loss"] = to_numpy(loss)
@@ -393,37 +415,39 @@ class TorchRun:
             none = parameter.grad is None
             gradient = torch.zeros_like(parameter) if none else parameter.grad
             tensors[f"{mode}/gradient/param/{name}"] = to_numpy(gradient)
-        for key, gradient in recorder.gradients.items():
-            tensors[f"{mode}/gradient/layer/{key}"] = to_numpy(gradient)
+        for key, gradient in _arrays(recorder.gradients).items():
+            tensors[f"{mode}/gradient/layer/{key}"] = gradient
         return tensors
 
     def sections(self, trajectory: bool = True) -> Iterator[Section]:
-        """forward, gradients, step, then trajectory by step, then what has become of it."""
-        optimizing = bool(self._parameters(Phase("")))
-        forward = self._evaluate("eval")
-        gradients: dict[str, np.ndarray] = {}
-        step: dict[str, np.ndarray] = {}
+        """forward in eval mode; per phase forward, gradients, step; trajectory by step; final.
+
+        Each section is let go before the next is made: a run never holds more than one.
+        """
+        yield Section("forward", self._evaluate("eval"))
         for phase in self.twin.updates:
             self._reload()
             mode = mode_name(phase)
             tensors = self._train(phase, self.given.batch, mode)
-            gradients |= {k: v for k, v in tensors.items() if "/gradient/" in k}
-            forward |= {k: v for k, v in tensors.items() if "/gradient/" not in k}
-            if optimizing:
-                step |= self._steps(phase, mode)
-        yield Section("forward", forward)
-        yield Section("gradients", gradients)
-        if not optimizing:
-            return
-        yield Section("step", step)
-        if trajectory:
+            gradients = {k: tensors.pop(k) for k in list(tensors) if "/gradient/" in k}
+            yield Section("forward", tensors)
+            del tensors
+            yield Section("gradients", gradients)
+            del gradients
+            if self._parameters(phase):
+                yield Section("step", self._steps(phase, mode))
+        if trajectory and self._parameters(Phase("")):
             yield from self._trajectory()
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _settings(self) -> Iterator[None]:
         """The run's dtype is the default one; where asked, whatever falls below it is found."""
         default = torch.get_default_dtype()
+        homes = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        allowed = [home.allow_tf32 for home in homes]
         torch.set_default_dtype(self.dtype)
+        for home in homes:
+            home.allow_tf32 = self.precision == "default"
         try:
             if not self.watch:
                 yield
@@ -433,9 +457,11 @@ class TorchRun:
             self.narrow |= narrow.found
         finally:
             torch.set_default_dtype(default)
+            for home, allow in zip(homes, allowed, strict=True):
+                home.allow_tf32 = allow
 
     def _steps(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
-        """The free update from the gradients just computed, then the teacher-forced ones."""
+        """The free update from the gradients just computed, then the teacher-forced one."""
         parameters = self._parameters(phase)
         names = {p: name for name, p in parameters.items()}
         free = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
@@ -447,11 +473,12 @@ class TorchRun:
                 parameter.copy_(self.state[name])
         forced = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
         optim.write_torch(forced, names, self.given.optimizer[phase.name])
-        for count, gradients in enumerate(self.given.gradients[phase.name]):
-            for name, parameter in parameters.items():
-                parameter.grad = to_torch(gradients[name], self.dtype, self.device)
-            optim.follow_schedule(phase.optimizer, forced, optim.START + count)
-            forced.step()
+        for name, parameter in parameters.items():
+            parameter.grad = to_torch(
+                self.given.gradients[phase.name][name], self.dtype, self.device
+            )
+        optim.follow_schedule(phase.optimizer, forced, optim.START)
+        forced.step()
         tensors |= _updated(f"{mode}/forced", parameters, optim.read_torch(forced, names))
         return tensors
 
@@ -495,4 +522,13 @@ def _updated(prefix: str, parameters: Mapping[str, Any], state: optim.State) -> 
 
 def _tensors(mode: str, output: Any, recorder: Recorder) -> dict[str, np.ndarray]:
     tensors = {f"{mode}/out{suffix}": to_numpy(t) for suffix, t in leaves(output)}
-    return tensors | {f"{mode}/layer/{key}": to_numpy(t) for key, t in recorder.taps.items()}
+    return tensors | {f"{mode}/layer/{k}": v for k, v in _arrays(recorder.taps).items()}
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """NumPy's copies; a tensor that stands under several names is copied once."""
+    copies: dict[int, np.ndarray] = {}
+    return {
+        key: copies[id(t)] if id(t) in copies else copies.setdefault(id(t), to_numpy(t))
+        for key, t in tensors.items()
+    }

@@ -1,0 +1,8 @@
+"""`python -m compare` is the command `diptych`."""
+
+import sys
+
+from compare.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Benchmarks: what the harness costs beside what a user would run instead, as ratios."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from compare.errors import DiptychError
+
+REFERENCE_RUNS = (("float64", 3, True), ("float32", 5, False), ("float64", 6, False))
+
+
+def overhead(name: str) -> dict[str, Any]:
+    """Seconds and peak memory of `check` and of the same computations written by hand.
+
+    Each runs in a process of its own, with an empty compilation cache.
+
+    Returns: {"check": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
+    """
+    check = _measured([sys.executable, "-m", "compare", "check", name, "-q"])
+    by_hand = _measured([sys.executable, "-m", "compare.bench", name])
+    ratio = {key: check[key] / by_hand[key] for key in check}
+    return {"name": name, "check": check, "by_hand": by_hand, "ratio": ratio}
+
+
+def _measured(command: list[str]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as cache:
+        started = time.perf_counter()
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+            errors.seek(0)
+            text = errors.read().decode(errors="replace")
+    if os.waitstatus_to_exitcode(status):
+        last = text.strip().splitlines()[-1:] or ["no reason given"]
+        raise DiptychError(f"{' '.join(command[1:])} failed: {last[0]}")
+    return {"seconds": seconds, "gigabytes": usage.ru_maxrss / 2**20}
+
+
+def by_hand(name: str) -> None:
+    """Everything that `check` computes of a twin, without capture and without comparison."""
+    from compare.api import prepare
+    from compare.discover import find
+    from compare.ladder import Pair
+
+    prepare()
+    pair = Pair(find(name)[0])
+    for dtype, count, trajectory in REFERENCE_RUNS:
+        for _ in range(count):
+            _torch(pair, dtype, trajectory)
+    for dtype, trajectory in (("float64", True), ("float32", False)):
+        _jax(pair, dtype, trajectory)
+
+
+def _torch(pair: Any, dtype: str, trajectory: bool) -> None:
+    import torch
+
+    from compare.optim import torch_optimizer
+
+    twin, given, kind = pair.twin, pair.given, getattr(torch, dtype)
+    model = copy.deepcopy(pair.model).to(kind)
+    phase = twin.updates[0]
+    objective = twin.objective("torch", phase.loss)
+
+    def tensors(batch: dict, names: Any) -> list:
+        made = [torch.from_numpy(batch[name]) for name in names]
+        return [x.to(kind) if x.is_floating_point() else x for x in made]
+
+    def load() -> None:
+        model.load_state_dict({k: torch.from_numpy(v) for k, v in given.state.items()})
+
+    def forward() -> None:
+        model.eval()
+        with torch.no_grad():
+            model(*tensors(given.batch, twin.inputs))
+        model.train()
+
+    def backward(batch: dict) -> None:
+        inputs = [x.requires_grad_(x.is_floating_point()) for x in tensors(batch, twin.inputs)]
+        model.zero_grad()
+        objective(model(*inputs), *tensors(batch, twin.targets)).backward()
+
+    load()
+    forward()
+    for _ in range(2):  # the free update and the teacher-forced one
+        optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+        if _ == 0:
+            backward(given.batch)
+        optimizer.step()
+    if trajectory:
+        load()
+        optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+        for batch in twin.batches(pair.seed, given.steps):
+            backward(batch)
+            optimizer.step()
+        forward()
+
+
+def _jax(pair: Any, dtype: str, trajectory: bool) -> None:
+    import jax
+    import optax
+    from flax.traverse_util import unflatten_dict
+
+    from compare.capture.jax_side import arranged
+    from compare.optim import optax_optimizer
+    from compare.share import to_jax
+
+    twin, given, model = pair.twin, pair.given, pair.jax_model
+    phase = twin.updates[0]
+    objective = twin.objective("jax", phase.loss)
+
+    def arrays(batch: dict, names: Any) -> list:
+        return [to_jax(arranged(twin, name, batch[name]), dtype) for name in names]
+
+    with jax.enable_x64(dtype == "float64"):
+        flat = pair.weights.to_jax(given.state)
+        variables = unflatten_dict({path: to_jax(a, dtype) for path, a in flat.items()})
+        start = variables
+        transformation = optax_optimizer(phase.optimizer)
+
+        @jax.jit
+        def forward(variables: Any, inputs: list) -> Any:
+            return model.apply(variables, *inputs, train=False)
+
+        @jax.jit
+        def backward(variables: Any, inputs: list, targets: list) -> Any:
+            rest = {k: v for k, v in variables.items() if k != "params"}
+
+            def loss(params: Any, inputs: list) -> Any:
+                whole = {**rest, "params": params}
+                output, new = model.apply(whole, *inputs, train=True, mutable=list(rest))
+                return objective(output, *targets), new
+
+            return jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], inputs)
+
+        @jax.jit
+        def update(gradients: Any, state: Any, params: Any) -> Any:
+            updates, state = transformation.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+        inputs, targets = arrays(given.batch, twin.inputs), arrays(given.batch, twin.targets)
+        jax.block_until_ready(forward(variables, inputs))
+        (_, _), (gradients, _) = backward(variables, inputs, targets)
+        for _ in range(2):
+            state = transformation.init(variables["params"])
+            jax.block_until_ready(update(gradients, state, variables["params"]))
+        del gradients
+        if trajectory:
+            state = transformation.init(start["params"])
+            for batch in twin.batches(pair.seed, given.steps):
+                args = arrays(batch, twin.inputs), arrays(batch, twin.targets)
+                (_, new), (gradients, _) = backward(variables, *args)
+                params, state = update(gradients, state, variables["params"])
+                variables = {**variables, **new, "params": params}
+            jax.block_until_ready(forward(variables, inputs))
+
+
+def rendered(measured: dict[str, Any]) -> str:
+    """The table of `overhead` as text."""
+    lines = [f"{measured['name']:24}{'seconds':>10}{'peak GB':>10}"]
+    for key, title in (("check", "check"), ("by_hand", "by hand"), ("ratio", "ratio")):
+        row = measured[key]
+        lines.append(f"{title:24}{row['seconds']:>10.2f}{row['gigabytes']:>10.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    by_hand(sys.argv[1])
+    print(json.dumps({"done": sys.argv[1]}))

@@ -1,0 +1,149 @@
+"""`diptych check`: the ladder on twins, and the report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from compare.commands import Subparsers, command, emit, natural, say, writable
+from compare.errors import DiptychError
+
+NOTES = """\
+Every rung (weights, forward, gradients, step, trajectory) is SAME, DIVERGED, INCONCLUSIVE or n/a;
+the exit code is 0, 1 or 3. A name is a twin of the catalogue (cnn/resnet:resnet18), a file
+(cnn/resnet), a folder (cnn) or a Twin of your own (module:object, found from here). Without a name
+the whole catalogue is checked."""
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "check",
+        run,
+        "prove both sides of twins the same network",
+        [
+            ("diptych check", "every twin, jitted XLA against PyTorch"),
+            ("diptych check cnn/lenet --out .", "one; report.html and report.json are kept"),
+            ("diptych check my_port:encoder", "your own, from ./my_port.py"),
+            ("diptych check cnn --backends all", "on every backend that this machine has"),
+            ("diptych check cnn/lenet --json | jq .verdict", "for machines"),
+        ],
+        NOTES,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to check; default all")
+    parser.add_argument(
+        "--backends",
+        default="xla:cpu",
+        metavar="A,B",
+        help="what to hold against torch:cpu: xla:cpu (default), xla:cpu+eager, xla:cuda,"
+        " torch:cpu+compile, torch:cuda, torch:cuda+compile; or all",
+    )
+    parser.add_argument("--full", action="store_true", help="at the published size of each twin")
+    parser.add_argument(
+        "--steps", type=natural, default=10, metavar="N", help="of the trajectory; default 10"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("highest", "default"),
+        default="highest",
+        help="of matrix products; default measures what TF32 or bfloat16 costs",
+    )
+    parser.add_argument("--out", metavar="DIR", help="write report.html and report.json there")
+    parser.add_argument("--html", metavar="PATH", help="write the page alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    from compare.discover import find_all
+    from compare.optim import SCHEDULE
+
+    twins = find_all(args.names)
+    backends = _backends(args.backends)
+    if not 1 <= args.steps <= len(SCHEDULE):
+        raise DiptychError(f"--steps {args.steps} is not in 1..{len(SCHEDULE)}")
+    for path, folder in ((args.out, True), (args.html, False), (args.json, False)):
+        writable(path, folder)
+    if args.out:
+        for name in ("report.html", "report.json"):
+            if (Path(args.out) / name).is_dir():
+                raise DiptychError(f"{Path(args.out) / name} is a folder; give another --out")
+    report = _checked(args, twins, backends)
+    report.run = {"command": shlex.join(args.line), **report.run}
+    _write(args, report)
+    return report.exit_code
+
+
+def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
+    """Runs it, showing each entry as it is finished."""
+    from compare.api import check
+    from compare.console import Progress, entry, header, summary
+    from compare.report import environment
+
+    console = say(args)
+    loud = console is not None and not args.quiet
+    if loud:
+        size = "full" if args.full else "small"
+        where = {"seed": args.seed, "matmul": args.precision, "size": size}
+        header(console, environment() | where)
+    begun: list[str] = []
+    with Progress(len(twins), args.color, enabled=not args.quiet) as progress:
+
+        def doing(twin: str, what: str) -> None:
+            if begun[-1:] != [twin]:
+                if begun:
+                    progress.advance()
+                begun.append(twin)
+            progress.update(twin, what)
+
+        report = check(
+            *twins,
+            seed=args.seed,
+            backends=backends,
+            full=args.full,
+            precision=args.precision,
+            steps=args.steps,
+            progress=doing,
+            finished=(lambda each: entry(console, each)) if loud else (lambda each: None),
+        )
+        progress.advance()
+    if console is not None:
+        summary(console, report.to_dict())
+    return report
+
+
+def _write(args: argparse.Namespace, report: Any) -> None:
+    from compare.files import unwritable, write_atomic
+
+    emit(args, report.to_json)
+    page = report.to_html() if args.html or args.out else ""
+    if args.html:
+        write_atomic(args.html, page)
+    if args.out:
+        folder = Path(args.out)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        write_atomic(folder / "report.html", page)
+        write_atomic(folder / "report.json", report.to_json())
+
+
+def _backends(text: str) -> list[str]:
+    """The names between the commas, each one checked.
+
+    Raises:
+      DiptychError: for one that is unknown.
+    """
+    from compare.ladder import parse
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return names
+    if not names:
+        raise DiptychError("--backends is empty: name one, or all")
+    if "all" in names:
+        raise DiptychError("--backends: all stands alone")
+    for name in names:
+        parse(name)
+    return list(dict.fromkeys(names))

@@ -1,0 +1,101 @@
+"""`diptych convert`: checkpoints from one framework to the other."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import gc
+import os
+from typing import TYPE_CHECKING, Any
+
+from compare.commands import Subparsers, command, dump, emit, say, writable
+from compare.errors import DiptychError
+
+if TYPE_CHECKING:
+    from compare.twin import Twin
+
+NOTES = """\
+PyTorch: .pt .pth .bin .safetensors. Flax: .msgpack .safetensors, or an Orbax folder (no suffix, or
+.orbax). The direction follows from SRC; of a .safetensors file it is read from the names in it.
+The weights are those of the published size; --small and --config say otherwise. Every number keeps
+its bits. A pickle that holds more than tensors is refused."""
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "convert",
+        run,
+        "turn a checkpoint into the other framework's, bit for bit",
+        [
+            ("diptych convert cnn/resnet:resnet50 resnet50.pth resnet50.msgpack", ""),
+            ("diptych convert cnn/resnet:resnet50 resnet50.msgpack back.safetensors", ""),
+            ("diptych convert cnn/resnet:resnet18 tuned.pt tuned --config num_classes=10", ""),
+        ],
+        NOTES,
+    )
+    parser.add_argument("name", metavar="NAME", help="the twin whose weights these are")
+    parser.add_argument("source", metavar="SRC", help="the checkpoint")
+    parser.add_argument("target", metavar="DST", help="what to write")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--full", action="store_true", help="the published size; the default")
+    size.add_argument("--small", action="store_true", help="the size that `diptych check` runs")
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a constructor keyword that differs, for example num_classes=10",
+    )
+    parser.add_argument("--force", action="store_true", help="replace DST if it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only shapes are asked for
+    from compare.convert import configured, convert
+
+    twin = configured(one(args.name), args.small, _config(args.config))
+    for path in (args.target, args.json):
+        writable(path, folder=bool(path) and os.path.isdir(path) and path == args.target)
+    gc.disable()  # importing two frameworks makes much and drops nothing: a fifth of the time
+    try:
+        done = convert(twin, args.source, args.target, force=args.force)
+    finally:
+        gc.enable()
+    emit(args, lambda: dump({"twin": twin.name, **dataclasses.asdict(done)}))
+    console = say(args)
+    if console is not None and not args.quiet:
+        size = f"{done.read} {done.source} tensors -> {done.written} {done.target} tensors"
+        lines = [f"{args.source} -> {args.target}   {size}, {done.elements} numbers, bit for bit"]
+        for line in [*lines, *(f"note: {note}" for note in done.notes)]:
+            console.print(line)
+    return 0
+
+
+def one(name: str) -> Twin:
+    """The twin of a name that must mean a single one.
+
+    Raises:
+      DiptychError: it means several.
+    """
+    from compare.discover import find
+
+    found = find(name)
+    if len(found) > 1:
+        names = ", ".join(twin.name for twin in found[:6]) + (", …" if len(found) > 6 else "")
+        raise DiptychError(f"{name!r} means {len(found)} twins, name one: {names}")
+    return found[0]
+
+
+def _config(pairs: list[str]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise DiptychError(f"--config {pair!r} is not KEY=VALUE")
+        try:
+            config[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            config[key] = text
+    return config

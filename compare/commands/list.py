@@ -1,0 +1,87 @@
+"""`diptych list`: the twins there are."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from compare.commands import Subparsers, columns, command, dump, emit, say
+
+if TYPE_CHECKING:
+    from compare.twin import Twin
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "list",
+        run,
+        "name the twins there are",
+        [
+            ("diptych list", "all of them"),
+            ("diptych list rnn", "those of one folder"),
+            ("diptych list --json", "for machines"),
+            ("diptych list -q", "names alone"),
+        ],
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a twin, a file or a folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    from compare.discover import find_all
+
+    rows = [row(twin) for twin in find_all(args.names)]
+    emit(args, lambda: dump(rows))
+    console = say(args)
+    if console is None:
+        return 0
+    if args.quiet:
+        for each in rows:
+            print(each["name"])
+        return 0
+    cells = []
+    for each in rows:
+        full = _shapes(each["full"]["inputs"]) if each["full"] else "-"
+        cells.append((each["name"], each["torch"], each["jax"], _shapes(each["inputs"]), full))
+    columns(console, ("name", "torch", "jax", "inputs", "published size"), cells, crop=True)
+    return 0
+
+
+def row(twin: Twin) -> dict[str, Any]:
+    """A twin as the list shows it, its models named and not built."""
+    return {
+        "name": twin.name,
+        "torch": origin(twin, "torch"),
+        "jax": origin(twin, "jax"),
+        "config": {key: _plain(value) for key, value in twin.config.items()},
+        "inputs": {name: list(spec.shape) for name, spec in twin.inputs.items()},
+        "full": {
+            "config": {k: _plain(v) for k, v in twin.published().config.items()},
+            "inputs": {name: list(s.shape) for name, s in twin.published().inputs.items()},
+        }
+        if twin.full
+        else None,
+    }
+
+
+def origin(twin: Twin, side: str) -> str:
+    """The dotted name of one side's model."""
+    given = getattr(twin, side)
+    if given is None:
+        package = {"torch": "torchref", "jax": "jaxnn"}[side]
+        name = twin.of or twin.name.partition(":")[2]
+        return f"{package}.{twin.room.replace('/', '.')}.{name}"
+    given = given[0] if isinstance(given, tuple) else given
+    given = getattr(given, "func", given)
+    named = given if hasattr(given, "__qualname__") else type(given)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _shapes(inputs: dict[str, list[int]]) -> str:
+    return ", ".join(f"{name} ({'×'.join(map(str, shape))})" for name, shape in inputs.items())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

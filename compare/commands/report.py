@@ -1,0 +1,86 @@
+"""`diptych report`: a saved report, shown again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from compare.commands import Subparsers, command, dump, emit, say, writable
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "report",
+        run,
+        "show a saved report.json again",
+        [
+            ("diptych report report.json", "as check showed it"),
+            ("diptych report report.json --html page.html", "as a page"),
+            ("diptych report report.json -q", "the verdict alone"),
+        ],
+        "The exit code is that of the check: 0 same, 1 diverged, 3 inconclusive.",
+    )
+    parser.add_argument("path", metavar="PATH", help="a report.json")
+    parser.add_argument("--html", metavar="PATH", help="write the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    from compare.files import bad
+    from compare.report import EXIT
+
+    saved = read(args.path)
+    for path in (args.html, args.json):
+        writable(path)
+    emit(args, lambda: dump(saved))
+    try:
+        _show(args, saved)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise bad(args.path, f"is incomplete ({error!r})", "write it again") from error
+    return EXIT[saved["verdict"]]
+
+
+def _show(args: argparse.Namespace, saved: dict[str, Any]) -> None:
+    if args.html:
+        from compare.files import write_atomic
+        from compare.html import render
+
+        write_atomic(args.html, render(saved))
+    console = say(args)
+    if console is None:
+        return
+    from compare.console import entry, header, summary
+
+    if not args.quiet:
+        header(console, saved["environment"])
+        for each in saved["twins"]:
+            entry(console, each)
+    summary(console, saved)
+
+
+def read(path: str) -> dict[str, Any]:
+    """A saved report.
+
+    Raises:
+      DiptychError: no report, one of another schema, or an incomplete one.
+    """
+    from compare.files import bad, existing_file, reason
+    from compare.report import EXIT, SCHEMA
+
+    file = existing_file(path)
+    try:
+        saved = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise bad(path, f"is not JSON ({reason(error)})", "give a report.json") from error
+    if not isinstance(saved, dict) or "schema" not in saved:
+        raise bad(path, "is not a report of diptych", "give a report.json")
+    if saved["schema"] != SCHEMA:
+        what = f"is a report of schema {saved['schema']!r}, this diptych reads schema {SCHEMA}"
+        raise bad(path, what, "check again with one version")
+    if saved.get("verdict") not in list(EXIT):
+        raise bad(path, f"has the verdict {saved.get('verdict')!r}", "write it again")
+    for key, kind in (("twins", list), ("environment", dict), ("run", dict), ("skipped", list)):
+        if not isinstance(saved.get(key), kind):
+            raise bad(path, f"lacks its part {key!r}", "write it again")
+    return saved

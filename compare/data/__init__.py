@@ -1,0 +1,1 @@
+"""Datasets and batches in NumPy, the same for both frameworks."""

@@ -1,0 +1,43 @@
+"""What the datasets share: endless shuffled epochs, and a missing package named with its cure."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import numpy as np
+
+__all__ = ["epochs", "require"]
+
+
+def epochs(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
+    """Indices of batches for ever: every epoch visits `count` examples in a new order.
+
+    The examples left over at the end of an epoch are dropped, so that every batch has one shape.
+
+    Returns: int64 arrays (batch,) of indices below `count`.
+    Raises: ValueError where `batch` is not in 1..count.
+    """
+    if not 1 <= batch <= count:
+        raise ValueError(f"batch must lie in 1..{count}, the number of examples, not {batch}")
+
+    def forever():
+        while True:
+            order = rng.permutation(count)
+            for start in range(0, count - batch + 1, batch):
+                yield order[start : start + batch]
+
+    return forever()
+
+
+def require(module: str):
+    """Imports an optional package.
+
+    Raises: ModuleNotFoundError whose message holds the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        message = f'this dataset needs {package}: pip install "diptych[data]" ({error})'
+        raise ModuleNotFoundError(message, name=error.name) from error

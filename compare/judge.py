@@ -1,0 +1,296 @@
+"""Two runs held against each other, section by section: what is compared with what, and judged how.
+
+Framework-free: the runs may be live ones or bundles that other machines have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compare import verdict as V
+from compare.capture import Section, Tap
+from compare.layout import align
+from compare.pairing import Pairing, match
+from compare.verdict import Judged
+
+STAGES = ("weights", "forward", "gradients", "step", "trajectory")
+MOVED = 1e-3  # what a trajectory must move the parameters by, relative
+
+Info = dict[str, dict[str, Tap]]
+
+
+@dataclass
+class Stage:
+    """One rung of the ladder.
+
+    Args:
+      judged: tier 1, in float64.
+      numerics: tier 2, in the backend's own dtype.
+      findings: what no tensor's verdict says, with the verdict that it makes.
+    """
+
+    name: str
+    judged: list[Judged] = field(default_factory=list)
+    numerics: list[Judged] = field(default_factory=list)
+    findings: list[tuple[str, str]] = field(default_factory=list)
+    compared: str = ""
+    applicable: bool = True
+
+    @property
+    def verdict(self) -> str:
+        if not self.applicable:
+            return V.NOT_APPLICABLE
+        tensors = [j.verdict for j in (*self.judged, *self.numerics)]
+        return V.worst([*tensors, *(v for v, _ in self.findings)])
+
+    @property
+    def worst(self) -> Judged | None:
+        """The tensor that came nearest to its limit, or went farthest beyond it."""
+        counted = [j for j in self.judged if j.label not in ("zero", "nan")]
+        return max(counted, key=lambda j: j.ratio, default=None)
+
+
+@dataclass
+class Result:
+    """What one candidate backend of one twin came to."""
+
+    name: str
+    reference: str
+    candidate: str
+    stages: dict[str, Stage] = field(default_factory=lambda: {name: Stage(name) for name in STAGES})
+    pairing: dict[str, Pairing] = field(default_factory=dict)
+    info: Info = field(default_factory=dict)
+    others: Info = field(default_factory=dict)
+    losses: list[tuple[int, str, float, float]] = field(default_factory=list)
+    leaves: int = 0
+    moved: int = 0
+    buffers: int = 0
+    skipped: list[str] = field(default_factory=list)
+    lifted: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        return V.worst(stage.verdict for stage in self.stages.values())
+
+
+class Judge:
+    """Fills a `Result` from the sections of two runs.
+
+    Args:
+      layout, rename: the twin's.
+      jax_name: a parameter's name on JAX's side, for people.
+    """
+
+    def __init__(
+        self,
+        result: Result,
+        layout: str = "NHWC",
+        rename: Mapping[str, str] | None = None,
+        jax_name: Callable[[str], str] = lambda name: name,
+    ):
+        self.result, self.layout, self.rename = result, layout, rename or {}
+        self.jax_name = jax_name
+        self.chaotic = False
+        self._zero: set[str] = set()
+
+    def meet(self, ours: Info, theirs: Info) -> None:
+        """Pairs the places that two runs recorded, in every mode."""
+        result = self.result
+        for mode, info in ours.items():
+            result.pairing[mode] = match(info, theirs.get(mode, {}), self.rename)
+        result.info, result.others = ours, theirs
+
+    def judge(self, ours: Section, theirs: Section, noise: Mapping[str, float]) -> None:
+        """Tier 1 on one section."""
+        if self.chaotic and ours.stage in ("trajectory", "final"):
+            return
+        stage = self.result.stages["trajectory" if ours.stage == "final" else ours.stage]
+        scale = self._label(ours, noise)
+        step = f"step {ours.step}: " if ours.step else ""
+        expected = set()
+        for name, t in ours.tensors.items():
+            other = self._counterpart(name)
+            if other is None:
+                continue
+            expected.add(other)
+            j = theirs.tensors.get(other)
+            if j is None:
+                if "/layer/" not in name:
+                    text = f"{step}{name} is missing on the other side"
+                    stage.findings.append((V.DIVERGED, text))
+                continue
+            j = self._aligned(name, j, t.shape)
+            if j is None:
+                text = f"{step}{name} has shape {t.shape} in PyTorch, {theirs.tensors[other].shape} in JAX"
+                stage.findings.append((V.DIVERGED, text))
+                continue
+            judged = V.tier1(
+                step + name,
+                self._shown(other),
+                t,
+                j,
+                noise.get(name, 0.0),
+                scale=scale.get(name.partition("/")[0], 0.0),
+                zero=self._inherits(name),
+            )
+            stage.judged.append(judged)
+            if ours.stage == "trajectory":
+                self.chaotic |= judged.verdict == V.INCONCLUSIVE
+                if name.endswith("/loss"):
+                    loss = (ours.step, name.removesuffix("/loss"), float(t), float(j))
+                    self.result.losses.append(loss)
+        for name in theirs.tensors:
+            if name not in expected and "/layer/" not in name:
+                stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
+
+    def judge_numerics(
+        self, theirs: Section, exact: Section, noise: Mapping[str, float], unit: float
+    ) -> None:
+        """Tier 2 on one section of a run, against the float64 run on its branches."""
+        floats = {
+            name: V.norm(t)
+            for name, t in exact.tensors.items()
+            if t.dtype.kind == "f" and not self._inherits(name)
+        }
+        known = [noise[name] / size for name, size in floats.items() if size]
+        median = float(np.median(known)) if known else 0.0
+        for name in floats:
+            other = self._counterpart(name)
+            r = theirs.tensors.get(other) if other else None
+            t = exact.tensors[name]
+            r = None if r is None else self._aligned(name, r, t.shape)
+            if r is not None and other:
+                judged = V.tier2(name, self._shown(other), r, t, noise[name], median, unit)
+                self.result.stages[theirs.stage].numerics.append(judged)
+
+    def branches(
+        self, theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], mode: str
+    ) -> dict[str, np.ndarray]:
+        """A run's branches in one mode under PyTorch's keys and axes."""
+        found = {}
+        for key, other in self.result.pairing[mode].pairs.items():
+            if other in theirs and key in ours:
+                aligned = align(theirs[other], ours[key].shape, self.layout)
+                if aligned is not None:
+                    found[key] = aligned
+        return found
+
+    def judge_flips(
+        self, flips: Mapping[str, Any], references: Mapping[str, list[Any]], unit: float
+    ) -> None:
+        """The branches that differ from float64's: not more than the references', nor farther."""
+        stage = self.result.stages["forward"]
+        for key, flip in flips.items():
+            others = references.get(key, [])
+            most = max((f.count for f in others), default=0)
+            error = max((f.error for f in others), default=0.0)
+            reach = 4 * max(error, 4 * unit * flip.scale)
+            if flip.count > 4 * max(most, 1):
+                text = f"{key}: {flip.count} branches differ from float64's, the references' worst is {most}"
+                stage.findings.append((V.DIVERGED, text))
+            elif flip.farthest > reach:
+                text = f"{key}: a branch differs {flip.farthest:.1e} from the kink; rounding reaches {reach:.1e}"
+                stage.findings.append((V.DIVERGED, text))
+
+    def summarise(self, trained: list[str], visible: Callable[[str], bool]) -> None:
+        """Coverage, and the words in the column 'compared'.
+
+        Args:
+          trained: names of the parameters.
+          visible: whether a parameter without a gradient moves some value of a forward pass.
+        """
+        result, stages = self.result, self.result.stages
+        forward, gradients, step = (stages[n] for n in ("forward", "gradients", "step"))
+        passed = forward.judged or forward.numerics
+        layers = sum(1 for j in passed if j.name.startswith("eval/layer/"))
+        modes = len({j.name.partition("/")[0] for j in passed})
+        forward.compared = (
+            f"{layers} layers, {modes} modes" if layers else f"outputs, {modes} modes"
+        )
+        names = [j.name.partition("/")[2] for j in gradients.judged or gradients.numerics]
+        params = sum(n.startswith("gradient/param/") for n in names)
+        inputs = sum(n.startswith("gradient/input/") for n in names)
+        gradients.compared = f"{params} + {inputs} + {len(names) - params - inputs} tensors"
+        gradients.applicable = bool(names)
+        step.applicable = stages["trajectory"].applicable = bool(trained)
+        if trained:
+            updated = [j.name for j in step.judged or step.numerics]
+            states = sum("/free/state/" in name for name in updated)
+            free = sum("/free/param/" in name for name in updated)
+            step.compared = f"{free} params, {states} states"
+            taken = {j.name.partition(":")[0] for j in stages["trajectory"].judged if ":" in j.name}
+            stages["trajectory"].compared = f"{len(taken)} steps"
+        reached = {
+            j.name.rpartition("/")[2]
+            for j in gradients.judged
+            if "/gradient/param/" in j.name and j.size > 0 and j.label != "zero"
+        }
+        silent = [n for n in trained if n not in reached and not visible(n)]
+        result.leaves, result.moved = len(trained), len(trained) - len(silent)
+        gradients.findings += [
+            (V.INCONCLUSIVE, f"{n} has no gradient and moves no output: nothing was shown of it")
+            for n in silent
+        ]
+        result.buffers = len(
+            {j.name.rpartition("/")[2] for j in forward.judged if "/buffer/" in j.name}
+        )
+
+    def judge_movement(self, last: Section, state: Mapping[str, np.ndarray]) -> None:
+        """A trajectory counts only if it moved the parameters."""
+        names = [n.removeprefix("param/") for n in last.tensors if n.startswith("param/")]
+        moved = np.hypot.reduce([V.distance(last.tensors[f"param/{n}"], state[n]) for n in names])
+        size = np.hypot.reduce([V.norm(state[n]) for n in names])
+        if not moved >= MOVED * size:
+            text = f"the parameters moved by {moved / size:.1e} only: raise the learning rate"
+            self.result.stages["trajectory"].findings.append((V.INCONCLUSIVE, text))
+
+    def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:
+        """The gradient scale of each mode; remembers parameters whose gradient is zero by analysis."""
+        scale: dict[str, float] = {}
+        sizes = {
+            name: V.norm(array)
+            for name, array in section.tensors.items()
+            if section.stage == "gradients" and "/gradient/param/" in name
+        }
+        for name, size in sizes.items():
+            mode = name.partition("/")[0]
+            scale[mode] = max(scale.get(mode, 0.0), size)
+        for name, size in sizes.items():
+            mode, _, rest = name.partition("/")
+            shake = V.NOISE * noise.get(name, 0.0)
+            if size < V.ZERO * scale[mode] and shake > V.RELATIVE * size:
+                self._zero.add(f"{mode}/{rest.removeprefix('gradient/param/')}")
+        return scale
+
+    def _inherits(self, name: str) -> bool:
+        """Whether a tensor belongs to a parameter whose gradient is analytically zero."""
+        if not self._zero or "/forced/" in name:
+            return False
+        mode, _, rest = name.partition("/")
+        if mode == "param":
+            return any(zero.partition("/")[2] == rest for zero in self._zero)
+        kind, _, leaf = rest.rpartition("/")
+        belongs = kind in ("gradient/param", "free/param") or "state/" in kind
+        return belongs and f"{mode}/{leaf}" in self._zero
+
+    def _counterpart(self, name: str) -> str | None:
+        """The other side's name for a tensor; None for a layer without a pair."""
+        mode, _, rest = name.partition("/")
+        for kind in ("layer/", "gradient/layer/"):
+            if rest.startswith(kind):
+                key = self.result.pairing[mode].pairs.get(rest.removeprefix(kind))
+                return None if key is None else f"{mode}/{kind}{key}"
+        return name
+
+    def _aligned(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+        """What the models computed has each side's own layout; all else is in PyTorch's already."""
+        if "/out" in name or "/layer/" in name:
+            return align(array, shape, self.layout)
+        return array if array.shape == shape else None
+
+    def _shown(self, name: str) -> str:
+        return self.jax_name(name.rpartition("/")[2]) if "param/" in name else name

@@ -1,0 +1,1 @@
+"""One file per architecture: the twins that join `jaxnn` and `torchref`."""

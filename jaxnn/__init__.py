@@ -1,0 +1,1 @@
+"""The architectures in Flax Linen, optax and JAX."""

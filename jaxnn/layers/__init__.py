@@ -1,0 +1,1 @@
+"""Layers whose semantics Linen leaves open or defines differently from torch."""

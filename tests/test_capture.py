@@ -1,0 +1,430 @@
+"""Capture: every layer's value and gradient is right, whatever wraps, overwrites or casts it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as fnn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import toys
+from torch import nn
+from toys import CASES, Case, Values, climb, collect, trouble
+
+from compare import Array, Image, Twin
+from compare.capture import BRANCHES
+from compare.capture.branches import imposed
+from compare.ladder import Pair
+
+
+@functools.cache
+def captured(name: str, backend: str) -> tuple[Pair, Values]:
+    case = next(c for c in CASES if c.name == name)
+    pair = Pair(case.twin)
+    return pair, collect(pair.run(backend))
+
+
+@functools.cache
+def expected(name: str) -> tuple[Values, Values]:
+    """Values and gradients from intermediate values that are kept, out of place."""
+    case = next(c for c in CASES if c.name == name)
+    pair, _ = captured(name, "torch:cpu")
+    weights = {k: torch.tensor(v, dtype=torch.float64) for k, v in pair.given.state.items()}
+    x = torch.tensor(pair.given.batch["x"], dtype=torch.float64)
+    found = case.explicit({k: w.requires_grad_() for k, w in weights.items()}, x.requires_grad_())
+    # Each key holds a tensor of its own, so that its gradient is that of this place alone.
+    for tensor in found.values():
+        tensor.retain_grad()
+    outs = [v for k, v in found.items() if k.startswith("out")]
+    drawn = pair.given.cotangents[""]
+    sum((o * torch.tensor(c)).sum() for o, c in zip(outs, drawn, strict=True)).backward()
+    layers = {k: v for k, v in found.items() if not k.startswith("out")}
+    return (
+        {k: v.detach().numpy() for k, v in found.items()},
+        {k: v.grad.numpy() for k, v in layers.items()},
+    )
+
+
+def last(array: np.ndarray) -> np.ndarray:
+    return np.moveaxis(array, 1, -1) if array.ndim == 4 else array
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> None:
+    np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-13)
+
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+each_kind = pytest.mark.parametrize("kind", ["layer", "gradient/layer"])
+
+
+@each_kind
+@each_case
+def test_torch_layers(case: Case, kind: str):
+    _, tensors = captured(case.name, "torch:cpu")
+    values, gradients = expected(case.name)
+    wanted = values if kind == "layer" else gradients
+    for key in gradients:
+        close(tensors[f"train/{kind}/{key}"], wanted[key])
+
+
+@each_kind
+@each_case
+def test_jax_layers(case: Case, kind: str):
+    _, tensors = captured(case.name, "xla:cpu")
+    values, gradients = expected(case.name)
+    wanted = values if kind == "layer" else gradients
+    stacked = {key for keys in case.stacked.values() for key in keys}
+    for key in gradients.keys() - stacked:
+        name = case.jax_keys.get(key, key.replace(".", "/"))
+        close(tensors[f"train/{kind}/{name}"], last(wanted[key]))
+    for name, keys in case.stacked.items():
+        close(tensors[f"train/{kind}/{name}"], np.stack([wanted[k] for k in keys]))
+
+
+@pytest.mark.parametrize("backend", ["torch:cpu", "xla:cpu"])
+@each_case
+def test_outputs_and_gradients_of_weights(case: Case, backend: str):
+    pair, tensors = captured(case.name, backend)
+    values, _ = expected(case.name)
+    for key in (k for k in values if k.startswith("out")):
+        wanted = last(values[key]) if backend == "xla:cpu" else values[key]
+        close(tensors[f"train/{key}"], wanted)
+        close(tensors[f"eval/{key}"], wanted)
+    _, reference = captured(case.name, "torch:cpu")
+    for name in pair.given.state:
+        key = f"train/gradient/param/{name}"
+        close(tensors[key], reference[key])
+
+
+@each_case
+def test_clean_pairs_are_the_same(case: Case):
+    result = climb(case.twin, steps=2)
+    assert result.verdict == "SAME", trouble(result)
+
+
+@pytest.mark.parametrize("name", ["twice", "remat around jit", "in place"])
+def test_inputs_of_layers(name: str):
+    case = next(c for c in CASES if c.name == name)
+    pair = Pair(case.twin)
+    ours, theirs = (collect(pair.run(b, inputs=True)) for b in ("torch:cpu", "xla:cpu"))
+    values, x = expected(name)[0], pair.given.batch["x"]
+    if name == "twice":
+        wanted = {"a": x, "b": np.tanh(values["a"]), "b#1": np.tanh(values["b"])}
+    elif name == "in place":
+        wanted = {"net": x, "net.0": x, "net.2": values["net.1"]}
+    else:
+        wanted = {"inner": x, "inner.a": x}
+    for key, value in wanted.items():
+        module, _, count = key.partition("#")
+        name = f"train/layer/{module}:in" + (f"#{count}" if count else "")
+        close(ours[name], value)
+        close(theirs[name.replace(".", "/")], last(value))
+
+
+def line(of: Any, text: str) -> str:
+    """The file and line where `text` stands in the source of `of`."""
+    lines, first = inspect.getsourcelines(of)
+    offset = next(i for i, code in enumerate(lines) if text in code)
+    return f"{Path(toys.__file__).name}:{first + offset}"
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "key", "of", "text"),
+    [
+        ("twice", "torch:cpu", "b#1", toys.TorchTwice, "return self.b"),
+        ("twice", "xla:cpu", "b#1", toys.JaxTwice, "return b("),
+        ("remat around jit", "xla:cpu", "inner/a", toys.JaxTwice, "return b("),
+        ("functions", "torch:cpu", "block.relu", toys.TorchFunctions, "return F.relu(self.conv"),
+        ("functions", "torch:cpu", "max_pool", toys.TorchFunctions, "F.max_pool2d"),
+        ("functions", "xla:cpu", "block/relu", toys.JaxFunctions, "fnn.Conv"),
+        ("functions", "xla:cpu", "max_pool", toys.JaxFunctions, "fnn.max_pool"),
+        ("scan", "xla:cpu", "cell/i", toys.JaxCell, 'name="i"'),
+        ("lax.scan", "xla:cpu", "relu", toys.lax_loop, "jax.nn.relu"),
+    ],
+)
+def test_source_lines(name: str, side: str, key: str, of: Any, text: str):
+    case = next(c for c in CASES if c.name == name)
+    run = Pair(case.twin).run(side)
+    collect(run)
+    assert run.info["train"][key].source.endswith(line(of, text))
+
+
+# Hidden float32.
+
+
+def wide(torch_cast: Callable, jax_cast: Callable, act: Any = (torch.tanh, jnp.tanh), **dense: Any):
+    """A pair that casts between two layers."""
+
+    class Torch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.b(act[0](torch_cast(self.a(x))).to(self.b.weight.dtype))
+
+    class Jax(fnn.Module):
+        @fnn.compact
+        def __call__(self, x):
+            x = act[1](jax_cast(fnn.Dense(4, name="a", **dense)(x)))
+            return fnn.Dense(4, name="b", **dense)(x)
+
+    return Torch, Jax
+
+
+def keep(x):
+    return x
+
+
+def down(x):
+    return x.astype(jnp.float32)
+
+
+def up_and_down(f: Callable) -> Callable:
+    """What an attention or a norm does: computes in float32 whatever it is given."""
+    return lambda x: f(x.astype(jnp.float32)).astype(x.dtype)
+
+
+@jax.custom_vjp
+def own_rule(x):
+    return jnp.tanh(x.astype(jnp.float32)).astype(x.dtype)
+
+
+own_rule.defvjp(
+    lambda x: (own_rule(x), x),
+    lambda x, g: (((1 - jnp.tanh(x.astype(jnp.float32)) ** 2) * g).astype(x.dtype),),
+)
+
+FLOAT32 = {
+    "torch .float()": wide(lambda x: x.float(), keep),
+    "torch .to(dtype)": wide(lambda x: x.to(torch.float32), keep),
+    "torch .to(dtype=)": wide(lambda x: x.to(dtype=torch.float32), keep),
+    "torch .type()": wide(lambda x: x.type(torch.float32), keep),
+    "torch softmax(dtype=)": wide(
+        lambda x: torch.softmax(x, -1, dtype=torch.float32), lambda x: jax.nn.softmax(x, -1)
+    ),
+    "jax astype": wide(keep, down),
+    "jax astype and back": wide(keep, keep, (torch.tanh, up_and_down(jnp.tanh))),
+    "both": wide(lambda x: x.float(), down),
+    "Dense(dtype=float32)": wide(keep, keep, dtype=jnp.float32),
+    "Dense(dtype=float32), a scalar": wide(
+        keep, keep, (lambda x: 0.1 * x, lambda x: 0.1 * x), dtype=jnp.float32
+    ),
+    "Dense(dtype=float32), gelu": wide(
+        keep,
+        keep,
+        (F.gelu, exact_gelu := lambda x: jax.nn.gelu(x, approximate=False)),
+        dtype=jnp.float32,
+    ),
+    "leaky_relu of float32": wide(keep, down, (F.leaky_relu, jax.nn.leaky_relu)),
+    "zeros of float32": wide(keep, lambda x: x + jnp.zeros(4, jnp.float32)),
+    "mean in float32": wide(
+        lambda x: x - x.mean(-1, keepdim=True),
+        lambda x: x - jnp.mean(x, -1, keepdims=True, dtype=jnp.float32),
+    ),
+    "matmul into float32": wide(
+        lambda x: x @ x.T @ x,
+        lambda x: jnp.matmul(x @ x.T, x, preferred_element_type=jnp.float32),
+    ),
+    "cond of float32": wide(
+        keep, down, (torch.tanh, lambda x: jax.lax.cond(x.sum() > 1e9, jnp.sin, jnp.tanh, x))
+    ),
+    "while of float32": wide(
+        keep,
+        down,
+        (
+            lambda x: torch.tanh(torch.tanh(x)),
+            lambda x: jax.lax.fori_loop(0, 2, lambda _, x: jnp.tanh(x), x),
+        ),
+    ),
+    "custom_vjp that casts": wide(keep, keep, (torch.tanh, own_rule)),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT32)
+def test_float32_is_lifted_and_listed(name: str):
+    ours, theirs = FLOAT32[name]
+    result = climb(Twin(torch=ours, jax=theirs, inputs={"x": Array((2, 3))}, name=name), steps=2)
+    assert result.verdict == "SAME", trouble(result)
+    wanted = {"both": {"torch", "jax"}}.get(name, {"torch" if name.startswith("torch") else "jax"})
+    assert {text.partition(" ")[0] for text in result.lifted} == wanted
+    assert all(f"{Path(__file__).name}:" in text and "float32" in text for text in result.lifted)
+
+
+def test_the_carry_of_flax_recurrences_is_lifted():
+    class Jax(fnn.Module):
+        @fnn.compact
+        def __call__(self, x):
+            return fnn.RNN(fnn.LSTMCell(4, name="cell"))(x)
+
+    twin = Twin(torch=TorchLSTM, jax=Jax, inputs={"x": Array((2, 3, 3))}, name="lstm")
+    result = climb(twin, steps=2)
+    assert result.verdict == "SAME", trouble(result)
+
+
+class TorchLSTM(nn.Module):
+    """An LSTM by hand with one bias, as Flax has it."""
+
+    def __init__(self):
+        super().__init__()
+        ours = {f"i{gate}": nn.Linear(3, 4, bias=False) for gate in "ifgo"}
+        self.cell = nn.ModuleDict(ours | {f"h{gate}": nn.Linear(4, 4) for gate in "ifgo"})
+
+    def forward(self, x):
+        cell, out = self.cell, []
+        h = c = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            i, f, g, o = (cell[f"i{n}"](x[:, t]) + cell[f"h{n}"](h) for n in "ifgo")
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+# Imposed branches.
+
+KINKED = {
+    "relu": (F.relu, (), {}),
+    "relu in place": (F.relu, (), {"inplace": True}),
+    "relu6": (F.relu6, (), {}),
+    "leaky_relu": (F.leaky_relu, (0.2,), {}),
+    "leaky_relu by keyword": (F.leaky_relu, (), {"negative_slope": 0.3}),
+    "leaky_relu by default": (F.leaky_relu, (), {}),
+    "hard_tanh": (F.hardtanh, (), {}),
+    "hard_tanh with limits": (F.hardtanh, (-0.5, 0.25), {}),
+    "hard_tanh by keyword": (F.hardtanh, (), {"min_val": -2.0, "max_val": 0.5}),
+    "max_pool": (F.max_pool2d, (2,), {}),
+    "max_pool overlapping": (F.max_pool2d, (3,), {"stride": 2, "padding": 1}),
+    "max_pool dilated": (F.max_pool2d, (2, 1, 0, 2), {}),
+    "max_pool ceil": (F.max_pool2d, (2,), {"ceil_mode": True}),
+    "max_pool unbatched": (F.max_pool2d, (2,), {}),
+    "max_pool of sequences": (F.max_pool1d, (2,), {}),
+}
+
+
+def by_hand(name: str, func: Callable, x: torch.Tensor, theirs: torch.Tensor, args, kwargs):
+    """func(x) on theirs' branches: the affine map, or the place, that is active at `theirs`."""
+    if name.startswith("max_pool"):
+        # A one-hot of x's place tells which element `theirs` picks; overlapping windows share one.
+        at = theirs.clone().requires_grad_()
+        pooled = func(at, *args, **kwargs)
+        out = torch.zeros_like(pooled, dtype=x.dtype)
+        for index in np.ndindex(*pooled.shape):
+            (picked,) = torch.autograd.grad(pooled[index], at, retain_graph=True)
+            out[index] = (picked * x).sum()
+        return out
+    at = theirs.clone().requires_grad_()
+    value = func(at.clone(), *args, **kwargs)
+    (slope,) = torch.autograd.grad(value.sum(), at)
+    return slope * x + (value - slope * theirs).detach()
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_imposed_branches(name: str):
+    func, args, kwargs = KINKED[name]
+    kind = name.split()[0]
+    rng = torch.Generator().manual_seed(0)
+    shape = {"max_pool unbatched": (2, 5, 5), "max_pool of sequences": (2, 2, 5)}.get(name)
+    x = torch.randn(shape or (2, 2, 5, 5), generator=rng, dtype=torch.float64)
+    theirs = x + 0.5 * torch.randn(x.shape, generator=rng, dtype=torch.float64)
+    ours, hand = x.clone().requires_grad_(), x.clone().requires_grad_()
+    output, flips = imposed(kind, func, ours.clone(), theirs, args, kwargs)
+    wanted = by_hand(name, func, hand, theirs, args, kwargs)
+    close(output.detach().numpy(), wanted.detach().numpy())
+    weight = torch.randn(wanted.shape, generator=rng, dtype=torch.float64)
+    (output * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    close(ours.grad.numpy(), hand.grad.numpy())
+    own = by_hand(name, func, x, x, args, kwargs)
+    assert flips.error == pytest.approx(float((x - theirs).abs().max()))
+    assert flips.scale == pytest.approx(float(x.abs().max()))
+    if kind == "max_pool":
+        assert flips.count == int((own != wanted).sum())
+        assert flips.farthest == pytest.approx(float((own - wanted).abs().max()))
+    else:
+        slopes = [
+            torch.autograd.functional.jvp(
+                lambda z: func(z.clone(), *args, **kwargs), at, torch.ones_like(at)
+            )[1]
+            for at in (x, theirs)
+        ]
+        assert flips.count == int((slopes[0] != slopes[1]).sum())
+
+
+def test_every_branching_function_is_tested():
+    assert {name.split()[0] for name in KINKED} == BRANCHES
+
+
+class Kinks(nn.Module):
+    """Every function with a kink, the spellings of torch that differ, results used and not."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.relu, self.leaky = nn.ReLU(inplace=True), nn.LeakyReLU(0.2, inplace=True)
+        self.hard, self.pool = nn.Hardtanh(-0.5, 0.5), nn.MaxPool2d(2)
+        self.picky = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = torch.relu(x) + self.hard(x + 0.1)
+        self.relu(x)
+        z = x - 0.3
+        self.leaky(z)
+        w = z - 0.2
+        F.relu_(w)
+        v = w - 0.1
+        v.relu_()
+        x, _ = self.picky(F.relu6(3 * v + y + z, inplace=True))
+        return self.pool(x)
+
+
+def test_a_run_on_its_own_branches_is_the_plain_run():
+    pair = Pair(Twin(torch=Kinks, jax=plain_jax, inputs={"x": Image(2, 2, 8, 8)}, name="kinks"))
+    plain = pair.run("torch:cpu")
+    wanted = collect(plain)
+    again = pair.run("torch:cpu", impose=plain.branches.__getitem__)
+    found = collect(again)
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        close(found[key], value)
+    assert set(again.flips) == {f"{m}/{k}" for m, b in plain.branches.items() for k in b}
+    assert all(flips.count == 0 for flips in again.flips.values())
+
+
+def plain_jax(x):
+    return x
+
+
+@pytest.mark.parametrize("key", ["relu", "leaky", "hard_tanh"])
+def test_flips_are_counted(key: str):
+    model = {"relu": F.relu, "leaky": nn.LeakyReLU(0.2), "hard_tanh": F.hardtanh}[key]
+    pair = Pair(Twin(torch=lambda: toys_lambda(model), jax=plain_jax, inputs={"x": Array((4, 5))}))
+    plain = pair.run("torch:cpu")
+    collect(plain)
+    ((name, branch),) = plain.branches["eval"].items()
+    turned = branch.copy()
+    turned.flat[[1, 7, 12]] *= -1
+    if key == "hard_tanh":
+        turned.flat[[1, 7, 12]] = np.where(np.abs(branch.flat[[1, 7, 12]]) < 1, 2.0, 0.0)
+    run = pair.run("torch:cpu", impose=lambda mode: {name: turned} if mode == "eval" else {})
+    collect(run)
+    assert run.flips[f"eval/{name}"].count == 3
+
+
+def toys_lambda(function: Callable) -> nn.Module:
+    """A function as a module."""
+
+    class Wrapped(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    return Wrapped()

@@ -1,0 +1,1 @@
+"""Autoencoders: the variational autoencoder, dense and convolutional."""

@@ -1,0 +1,1 @@
+"""The first networks: a perceptron and a multilayer perceptron."""

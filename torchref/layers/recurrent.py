@@ -1,0 +1,125 @@
+"""Recurrent layers: torch.nn's, batch first, taking lengths in place of packed sequences.
+
+The names of the parameters are torch.nn's own: layer k holds
+
+  weight_ih_l{k} (G*H, F)  bias_ih_l{k} (G*H,)   from the input; F is D, or the layer below's width
+  weight_hh_l{k} (G*H, H)  bias_hh_l{k} (G*H,)   from the state before
+
+with the G gates stacked in rows, and the same again with the suffix `_reverse` for the direction
+that reads from the end. Everything starts uniform in +-1/sqrt(H).
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+__all__ = ["RNN", "LSTM", "GRU"]
+
+
+class RNN(nn.RNN):
+    """Elman's recurrence in every layer: h' = tanh(W_ih x + b_ih + W_hh h + b_hh).
+
+    Args:
+      input_size: D, features of a step.
+      hidden_size: H, features of the state.
+      num_layers: layers, each reading the outputs of the one below.
+      nonlinearity: "tanh" or "relu".
+      bidirectional: a second recurrence per layer from the end; outputs are concatenated.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            nonlinearity=nonlinearity,
+            batch_first=True,
+            bidirectional=bidirectional,
+        )
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Runs over the sequences from a zero state.
+
+        Args:
+          x: float (N, L, D).
+          lengths: int (N,) in 1..L, or None for L. Steps beyond a length are padding: they give
+            zeros, leave the state as it is, and the reverse direction starts before them.
+
+        Returns: the last layer's outputs, float (N, L, S*H) with S directions, and the state at
+          each true end, float (num_layers*S, N, H).
+        Raises: RuntimeError for a length below 1 (jax: not checked).
+        """
+        return _run(super().forward, x, lengths)
+
+
+class LSTM(nn.LSTM):
+    """Long short-term memory: c' = f c + i g, h' = o tanh(c').
+
+    The gates, rows of W_ih x + b_ih + W_hh h + b_hh, are i, f, g, o: sigmoid but for g, tanh.
+
+    Args: as `RNN`, without a nonlinearity.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
+        )
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """As `RNN`, with two states: returns outputs and (h_n, c_n)."""
+        return _run(super().forward, x, lengths)
+
+
+class GRU(nn.GRU):
+    """Gated recurrent units: h' = (1 - z) n + z h.
+
+    The gates are r, z, n: r and z sigmoids of W_i x + b_i + W_h h + b_h, and
+    n = tanh(W_in x + b_in + r (W_hn h + b_hn)): the reset gate covers b_hn too.
+
+    Args: as `RNN`, without a nonlinearity.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
+        )
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `RNN`: returns outputs and h_n."""
+        return _run(super().forward, x, lengths)
+
+
+def _run(forward, x, lengths):
+    """Calls torch's `forward`; packs where lengths are given, and pads back to all of x's steps."""
+    if lengths is None:
+        return forward(x)
+    # Packed, a time step holds only the sequences that reach it. The lengths live on the CPU.
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    output, state = forward(packed)
+    output, _ = pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
+    return output, state
