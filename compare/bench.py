@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from compare.errors import DiptychError
@@ -165,6 +166,44 @@ def _jax(pair: Any, dtype: str, trajectory: bool) -> None:
                 params, state = update(gradients, state, variables["params"])
                 variables = {**variables, **new, "params": params}
             jax.block_until_ready(forward(variables, inputs))
+
+
+def alarms(runs: int, progress: Callable[[str, str], None]) -> list[dict[str, Any]]:
+    """Clean runs, which ought to raise no alarm: the catalogue in turn, every run with its own seed.
+
+    Returns: a row per run: twin, seed, verdict, the worst share of what is allowed on either tier.
+    """
+    from compare.api import check
+    from compare.discover import catalogue
+
+    twins = list(catalogue().values())
+    rows = []
+    for seed in range(runs):
+        twin = twins[seed % len(twins)]
+        report = check(twin, seed=seed, progress=progress)
+        stages = report.twins[0]["stages"]
+        rows.append(
+            {
+                "twin": twin.name,
+                "seed": seed,
+                "verdict": report.verdict,
+                "float64": max(
+                    (s["worst"] / s["limit"] for s in stages if s["limit"]), default=0.0
+                ),
+                "float32": max((s["f32_worst"] or 0.0 for s in stages), default=0.0),
+                "finding": next((f for s in stages for f in s["findings"]), ""),
+            }
+        )
+    return rows
+
+
+def tabulated(rows: list[dict[str, Any]]) -> str:
+    """Rows as tab-separated text with a heading."""
+    lines = ["\t".join(rows[0])]
+    for row in rows:
+        cells = (f"{v:.2g}" if isinstance(v, float) else str(v) for v in row.values())
+        lines.append("\t".join(cells))
+    return "\n".join(lines) + "\n"
 
 
 def rendered(measured: dict[str, Any]) -> str:

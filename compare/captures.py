@@ -62,6 +62,7 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
         "weights": fingerprints(pair.given.state),
         "inputs": fingerprints(pair.given.batch),
         "trained": {n: n if torch else pair.weights.jax_name(n) for n in trained},
+        "uncounted": [] if torch else [n for n in pair.leaves if n not in pair.weights.named],
         "taps": {
             mode: {key: dataclasses.astuple(tap) for key, tap in info.items()}
             for mode, info in run.info.items()
@@ -109,7 +110,7 @@ def diff(ours: Bundle, theirs: Bundle, names: tuple[str, str] = ("A", "B")) -> R
         "inputs": "inputs",
     }.items():
         if ours.meta[key] != theirs.meta[key]:
-            shown = (f" ({ours.meta[key]}, {theirs.meta[key]})" if key in ("twin", "dtype") else "")
+            shown = f" ({ours.meta[key]}, {theirs.meta[key]})" if key in ("twin", "dtype") else ""
             raise DiptychError(
                 f"{names[0]} and {names[1]} are of different {what}{shown}; capture both with one"
                 " version of the twin and one --seed"
@@ -124,6 +125,7 @@ def diff(ours: Bundle, theirs: Bundle, names: tuple[str, str] = ("A", "B")) -> R
         "same" if same_side else ours.meta["layout"],
         {} if same_side else ours.meta["rename"],
         lambda name: shown.get(name, name),
+        theirs.meta["uncounted"],
     )
     judge.meet(_taps(ours), _taps(theirs))
     result.stages["weights"].applicable = False

@@ -8,10 +8,12 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from compare.commands import COMMANDS, epilog
@@ -85,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign is no reason to end
     try:
-        code = _run(arguments)
+        with _interruptible():
+            code = _run(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -102,6 +105,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(_missing(error), CRASH)
     except Exception as error:
         return _end(_crash(error), CRASH)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C counts even where Python would drop it: in a finaliser, or a callback of the garbage
+    collector (XLA has one), the exception is only reported, so the signal is sent once more.
+    """
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            again.start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _run(arguments: list[str]) -> int:
@@ -166,4 +191,5 @@ def _crash(error: Exception) -> str:
     from compare.files import reason
 
     hint = "" if os.environ.get("DIPTYCH_TRACEBACK") == "1" else "; DIPTYCH_TRACEBACK=1 shows more"
-    return f"{type(error).__name__}: {reason(error)}{blame(error)}{hint}"
+    whose = "".join(f"{note}: " for note in getattr(error, "__notes__", []) if "\n" not in note)
+    return f"{whose}{type(error).__name__}: {reason(error)}{blame(error)}{hint}"

@@ -23,7 +23,7 @@ Dict = dict[str, Any]
 
 STYLE = {SAME: "green", DIVERGED: "bold red", INCONCLUSIVE: "bold yellow", NOT_APPLICABLE: "dim"}
 HEADINGS = ("stage", "compared", "float64 worst", "limit", "float32 worst/allowed", "verdict")
-WIDTHS = (11, 21, 13, 7, 21, 0)
+WIDTHS = (11, 20, 13, 7, 21, 0)
 CENTRED = (2, 3, 4)
 SHOWN = (5, 1)  # findings that are written out: of the first stage that is not SAME, of the others
 DELAY = 2.0  # seconds until the bar appears
@@ -86,7 +86,8 @@ def entry(console: Console, entry: Dict) -> None:
     lines += [_table(row, widths) for row in rows]
     lines.append(_note("coverage", "; ".join(figures.coverage(entry))))
     if entry.get("verdict") != SAME:
-        lines += _origin(entry) + _cause(entry) + _findings(stages)
+        lines += [_note("one side", alone)] if (alone := figures.alone(entry)) else []
+        lines += _origin(entry) + _cause(entry) + _findings(stages, entry.get("origin"))
     _write(console, lines)
 
 
@@ -98,8 +99,8 @@ def summary(console: Console, report: Dict) -> None:
     wrong = [twin for twin in twins if twin.get("verdict") != SAME]
     for twin in sorted(wrong, key=lambda t: t.get("verdict") != DIVERGED) if len(twins) > 1 else []:
         verdict = str(twin.get("verdict"))
-        stage = next((s for s in twin["stages"] if s.get("verdict") == verdict), None)
-        place = f"  {stage['name']}" if stage else ""
+        stage = next((s for s in twin.get("stages") or [] if s.get("verdict") == verdict), None)
+        place = f"  {_clean(stage.get('name'))}" if stage else ""
         line = Text.assemble(
             "  ", (verdict.ljust(12), STYLE.get(verdict, "")), f"  {_clean(_place(twin))}"
         )
@@ -154,18 +155,17 @@ def _place(twin: Dict) -> str:
 
 def _heading(twin: Dict) -> Text:
     """The twin, and what stands on its two sides."""
-    name, candidate = str(twin.get("name")), _candidate(twin)
-    reference = str(twin.get("reference") or "torch:cpu")
+    name = str(twin.get("name"))
+    backends = tuple(_clean(b) for b in (_candidate(twin), twin.get("reference") or "torch:cpu"))
+    both = "  <->  ".join(backends)
     room = name.partition(":")[0]
     module = room.replace("/", ".")
     line = Text.assemble((_clean(name), "bold"), "     ")
     if not re.fullmatch(r"[\w/]+", room) or not _catalogued(room):
-        return line.append(_clean(f"{candidate}  <->  {reference}"))
-    package = "jaxnn" if candidate.startswith("xla") else "torchref"
-    line.append(f"{package}.{module}  <->  torchref.{module}")
-    if (candidate, reference) != ("xla:cpu", "torch:cpu"):
-        line.append(_clean(f"     {candidate}  <->  {reference}"))
-    return line
+        return line.append(both)
+    sides = [f"{'jaxnn' if b.startswith('xla') else 'torchref'}.{module}" for b in backends]
+    line.append("  <->  ".join(sides))
+    return line if backends == ("xla:cpu", "torch:cpu") else line.append(f"     {both}")
 
 
 def _catalogued(room: str) -> bool:
@@ -249,11 +249,11 @@ def _cause(twin: Dict) -> list[Text]:
     return lines
 
 
-def _findings(stages: list[Dict]) -> list[Text]:
+def _findings(stages: list[Dict], origin: Dict | None) -> list[Text]:
     """What is wrong, by stage: more of the first one, which the others follow from."""
     lines: list[Text] = []
     for stage in stages:
-        found = [str(text) for text in stage.get("findings") or []]
+        found = figures.findings(stage, origin)
         if not found:
             continue
         more = re.fullmatch(r"and (\d+) more", found[-1])
@@ -313,9 +313,9 @@ class Progress:
         if self._enabled:
             console.soft_wrap = False
             text = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            count = [TextColumn("{task.completed:.0f}/{task.total:.0f} twins"), BarColumn(24)]
             self._bar = Bar(
-                TextColumn("{task.completed:.0f}/{task.total:.0f} twins", markup=False),
-                BarColumn(24),
+                *(count if total > 1 else []),
                 TextColumn("{task.fields[doing]}", markup=False, table_column=text),
                 TimeElapsedColumn(),
                 console=console,

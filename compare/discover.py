@@ -23,6 +23,7 @@ from compare.files import reason
 from compare.twin import Twin
 
 FOLDER = Path(__file__).parent / "twins"
+DOTTED = re.compile(r"\w+(\.\w+)*")
 # Frames of an error that are not the user's: this package, the standard library, installed ones.
 LIBRARIES = (
     f"{Path(__file__).parent}{os.sep}",
@@ -66,7 +67,7 @@ def find(spec: str = "") -> list[Twin]:
         under = [r for r in known if f"{r}/".startswith(f"{room}/" if room else "")]
         if under:
             return [twin for r in under for twin in _twins(r).values()]
-    elif re.fullmatch(r"\w+(\.\w+)*", room) and re.fullmatch(r"\w+(\.\w+)*", name):
+    elif DOTTED.fullmatch(room) and DOTTED.fullmatch(name) and not room.endswith(".py"):
         return [_porter(spec, room, name)]
     raise DiptychError(f"no twin is called {spec!r}; {_hint(spec)}")
 

@@ -89,6 +89,14 @@ def coverage(twin: dict[str, Any]) -> list[str]:
     return phrases
 
 
+def alone(twin: dict[str, Any], most: int = 6) -> str:
+    """The layers that only one side has, and that no comparison covers."""
+    found = twin.get("coverage") or {}
+    names = [f"{side} {n}" for side in ("torch", "jax") for n in found.get(f"{side}_only") or []]
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join(names[:most] + more)
+
+
 def place(layers: Sequence[dict[str, Any]], origin: dict[str, Any] | None) -> int | None:
     """The index of the origin's row."""
     if not origin:
@@ -96,3 +104,10 @@ def place(layers: Sequence[dict[str, Any]], origin: dict[str, Any] | None) -> in
     named = [i for i, row in enumerate(layers) if row.get("torch") == origin.get("torch")]
     wrong = [i for i in named if layers[i].get("verdict") == DIVERGED]
     return next(iter(wrong or named), None)
+
+
+def findings(stage: dict[str, Any], origin: dict[str, Any] | None) -> list[str]:
+    """A stage's findings, that of the origin first."""
+    found = [str(text) for text in stage.get("findings") or []]
+    decisive = f"/layer/{origin.get('torch')}:" if origin else None
+    return sorted(found, key=lambda text: not (decisive and decisive in text.partition("; ")[0]))

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 Dict = dict[str, Any]
+Plotted = dict[int, tuple[list[plots.Plot], list[plots.Plot]]]  # by the index of the twin
 
 STAGES = ("weights", "forward", "gradients", "step", "trajectory")
 SIGN = {SAME: "=", DIVERGED: "≠", INCONCLUSIVE: "?", NOT_APPLICABLE: "–"}
 KIND = {SAME: "same", DIVERGED: "diverged", INCONCLUSIVE: "unsure", NOT_APPLICABLE: "none"}
 LIMIT = 1_000_000  # bytes of a page
+SECTION = 2500  # bytes that the section of a twin has at least
 FOLD = 3  # where there are more twins than this, those that are SAME are folded
 CARDS = 12  # twins that are not SAME and stand at the top
 LEAD = 8  # rows kept above the origin in a table that is cut
@@ -60,27 +62,20 @@ DETAILS = (
 
 def render(report: Dict) -> str:
     """A page of at most 1 MB from `Report.to_dict()`; tables that do not fit are cut and say so."""
-    page = _page(report, DETAILS[0])
-    if _size(page) <= LIMIT:
-        return page
-    page = _page(report, DETAILS[-1])
-    too_long, fits = 0, len(DETAILS) - 1
+    count = len(report.get("twins") or [])
+    plotted: Plotted = {}
+    page = ""
+    # Bisection, with the longest page that can fit as its first guess.
+    guess = next(i for i, d in enumerate(DETAILS) if min(d.sections, count) * SECTION < LIMIT)
+    too_long, fits = guess - 1, len(DETAILS)
     while fits - too_long > 1:
-        middle = (too_long + fits) // 2
-        shorter = _page(report, DETAILS[middle])
-        if _size(shorter) <= LIMIT:
-            fits, page = middle, shorter
+        found = _template().render(view(report, DETAILS[guess], plotted))
+        if len(found.encode("utf-8", "replace")) <= LIMIT or guess == len(DETAILS) - 1:
+            fits, page = guess, found
         else:
-            too_long = middle
+            too_long = guess
+        guess = (too_long + fits) // 2
     return page
-
-
-def _page(report: Dict, detail: Detail) -> str:
-    return _template().render(view(report, detail))
-
-
-def _size(page: str) -> int:
-    return len(page.encode("utf-8", "replace"))
 
 
 @cache
@@ -114,16 +109,27 @@ def _over(x: Any, allowed: Any) -> bool:
     return number is not None and most is not None and not number <= most
 
 
+def _parts(row: Dict) -> bool:
+    """Whether a layer's output differs, in either mode; not its gradient alone."""
+    return _over(row.get("eval"), RELATIVE) or _over(row.get("train"), RELATIVE)
+
+
 # What the template shows.
 
 
-def view(report: Dict, detail: Detail) -> Dict:
-    """What the template shows of a report."""
+def view(report: Dict, detail: Detail, plotted: Plotted) -> Dict:
+    """What the template shows of a report; `plotted` keeps the plots for the next call."""
     twins = report.get("twins") or []
     verdict = _verdict(report)
     entries = [_entry(i, twin, len(twins), detail) for i, twin in enumerate(twins, 1)]
-    wrong = sorted((e for e in entries if e["verdict"] != SAME), key=_urgency)
-    kept = {e["id"] for e in sorted(entries, key=_urgency)[: detail.sections]}
+    ranked = sorted(entries, key=_urgency)
+    wrong = [e for e in ranked if e["verdict"] != SAME]
+    kept = {e["id"] for e in ranked[: detail.sections]}
+    sections = [
+        e | _tables(i, twin, e, detail, plotted)
+        for i, (e, twin) in enumerate(zip(entries, twins, strict=True))
+        if e["id"] in kept
+    ]
     environment = dict(report.get("environment") or {})
     versions = environment.pop("versions", None) or {}
     return {
@@ -131,11 +137,9 @@ def view(report: Dict, detail: Detail) -> Dict:
         "summary": _summary(verdict, entries),
         "sides": _sides(entries, versions),
         "stages": STAGES,
-        "entries": sorted(entries, key=_urgency)[: detail.listed]
-        if len(entries) > detail.listed
-        else entries,
+        "entries": ranked[: detail.listed] if len(entries) > detail.listed else entries,
         "unlisted": max(0, len(entries) - detail.listed),
-        "sections": [e for e in entries if e["id"] in kept],
+        "sections": sections,
         "wrong": wrong[:CARDS],
         "carded": {e["id"] for e in wrong[:CARDS]},
         "more_wrong": max(0, len(wrong) - CARDS),
@@ -144,8 +148,12 @@ def view(report: Dict, detail: Detail) -> Dict:
             for s in report.get("skipped") or []
         ],
         "versions": {k: v for k, v in versions.items() if v},
-        "environment": {k.replace("_", " "): v for k, v in environment.items() if v is not None},
+        "environment": {
+            k.replace("_", " "): _words(v) for k, v in environment.items() if v is not None
+        },
         "run": _run(report.get("run") or {}),
+        "left_out": len(entries) - len(sections),
+        "kept": kept,
         "several": len({e["candidate"] for e in entries}) > 1,
         "limit": RELATIVE,
         "over": _over,
@@ -160,6 +168,13 @@ def _run(run: Dict) -> Dict:
     when = re.sub(r"T(\d\d:\d\d)(?::\d\d)?", r" \1", started)
     when = re.sub(r"(?:\+00:?00|Z)$", " UTC", when)
     return {"command": None, "seconds": None} | run | {"started": started, "when": when}
+
+
+def _words(x: Any) -> str:
+    """A value of the environment, nested ones on one line."""
+    if isinstance(x, dict):
+        return "; ".join(f"{key} {_words(value)}" for key, value in x.items() if value is not None)
+    return ", ".join(map(_words, x)) if isinstance(x, list | tuple) else str(x)
 
 
 def _verdict(holder: Dict) -> str:
@@ -217,27 +232,25 @@ def _sides(entries: list[Dict], versions: Dict) -> list[Dict]:
 
 
 def _entry(index: int, twin: Dict, count: int, detail: Detail) -> Dict:
-    """One twin on one backend."""
+    """One twin on one backend, without its tables and plots."""
     verdict = _verdict(twin)
     same = verdict == SAME
     backends = twin.get("backends") or ["torch:cpu", "xla:cpu"]
-    rows = detail.rows if same else detail.wrong
     layers = twin.get("layers") or []
     at = figures.place(layers, twin.get("origin"))
-    stages = [_stage(stage, 10**9 if same else detail.wrong) for stage in twin.get("stages") or []]
-    candidate = str(backends[-1])
-    right = "JAX" if candidate.startswith("xla") else candidate
-    steps = twin.get("trajectory") or []
-    drawn = detail.plots or not same
+    most = 10**9 if same else detail.wrong
+    stages = [_stage(stage, most, twin.get("origin")) for stage in twin.get("stages") or []]
+    candidate, reference = str(backends[-1]), str(twin.get("reference") or backends[0])
+    left, right = _framework(reference), _framework(candidate)
     return {
         "id": f"t{index}",
         "name": str(twin.get("name") or "twin"),
         "verdict": verdict,
         "open": not same or count <= FOLD,
-        "reference": str(twin.get("reference") or backends[0]),
+        "reference": reference,
         "candidate": candidate,
-        "left": "PyTorch",
-        "right": right,
+        "left": left if left != right else reference,
+        "right": right if left != right else candidate,
         "optimizer": twin.get("optimizer"),
         "stages": stages,
         "findings": [stage for stage in stages if stage["findings"]],
@@ -248,18 +261,33 @@ def _entry(index: int, twin: Dict, count: int, detail: Detail) -> Dict:
         "failed": next((s for s in stages if s["verdict"] == verdict), None) if not same else None,
         "origin": _origin(twin, layers, at),
         "cause": _cause(twin),
+        "alone": figures.alone(twin),
         "row": at,
-        "layers": _layers(layers, rows, at),
-        "parameters": _parameters(twin.get("parameters") or [], rows),
-        "depth": plots.depth(layers, at) if drawn else [],
-        "trajectory": plots.trajectory(steps, ("PyTorch", right)) if drawn else [],
+    }
+
+
+def _tables(index: int, twin: Dict, entry: Dict, detail: Detail, plotted: Plotted) -> Dict:
+    """A twin's tables and plots, as long as they may be."""
+    same, at = entry["verdict"] == SAME, entry["row"]
+    most = detail.rows if same else detail.wrong
+    layers, steps = twin.get("layers") or [], twin.get("trajectory") or []
+    drawn = detail.plots or not same
+    if drawn and index not in plotted:
+        sides = (entry["left"], entry["right"])
+        plotted[index] = plots.depth(layers, at), plots.trajectory(steps, sides)
+    depth, trajectory = plotted[index] if drawn else ([], [])
+    return {
+        "layers": _layers(layers, most, at),
+        "parameters": _parameters(twin.get("parameters") or [], most),
+        "depth": depth,
+        "trajectory": trajectory,
         "drawn": drawn,
     }
 
 
-def _stage(stage: Dict, most: int) -> Dict:
+def _stage(stage: Dict, most: int, origin: Dict | None) -> Dict:
     known = {"worst": None, "worst_tensor": None, "limit": None, "f32_worst": None}
-    findings = [str(text)[:LONGEST] for text in stage.get("findings") or []]
+    findings = [text[:LONGEST] for text in figures.findings(stage, origin)]
     more = [f"and {len(findings) - most} more, in report.json"] if len(findings) > most else []
     return (
         known
@@ -279,8 +307,8 @@ def _notes(twin: Dict) -> list[tuple[str, list[str]]]:
     found = twin.get("coverage") or {}
     titles = {
         "skipped": "Skipped",
-        "torch_only": "Only in PyTorch, inside layers that are compared",
-        "jax_only": "Only in JAX, inside layers that are compared",
+        "torch_only": "Only in PyTorch",
+        "jax_only": "Only in JAX",
         "lifted": "Casts lifted to float64",
     }
     return [(title, found[key]) for key, title in titles.items() if found.get(key)]
@@ -294,7 +322,7 @@ def _origin(twin: Dict, layers: list[Dict], at: int | None) -> Dict | None:
     )
     between = twin["origin"].get("between")
     kind = None if at is None else layers[at].get("kind")
-    before = [row for row in layers[: at or 0] if row.get("verdict") != DIVERGED]
+    before = [row for row in layers[: at or 0] if not _parts(row)]
     return (
         unknown
         | twin["origin"]
@@ -328,6 +356,7 @@ def _layers(layers: list[Dict], most: int, at: int | None) -> Dict:
                 "number": index + 1,
                 "verdict": _verdict(row),
                 "origin": index == at,
+                "backward": row.get("verdict") == DIVERGED and index != at and not _parts(row),
                 "torch_line": _line(row.get("torch_source"), files[0]),
                 "jax_line": _line(row.get("jax_source"), files[1]),
             }
@@ -340,7 +369,8 @@ def _layers(layers: list[Dict], most: int, at: int | None) -> Dict:
         "total": len(layers),
         "files": files,
         "by_order": sum(row.get("paired") == "order" for row in layers),
-        "wrong": sum(row.get("verdict") == DIVERGED for row in layers),
+        "wrong": sum(row.get("verdict") == DIVERGED and _parts(row) for row in layers),
+        "backward": sum(row.get("verdict") == DIVERGED and not _parts(row) for row in layers),
     }
 
 

@@ -5,7 +5,7 @@ Framework-free: the runs may be live ones or bundles that other machines have wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,15 @@ class Result:
     def verdict(self) -> str:
         return V.worst(stage.verdict for stage in self.stages.values())
 
+    @property
+    def kind(self) -> str | None:
+        """What diverged: "mathematics", or "numerics" where float64 agrees."""
+        if self.verdict != V.DIVERGED:
+            return None
+        exact = [j.verdict for stage in self.stages.values() for j in stage.judged]
+        shown = [v for s in self.stages.values() if not s.numerics for v, _ in s.findings]
+        return "mathematics" if V.DIVERGED in (*exact, *shown) else "numerics"
+
 
 class Judge:
     """Fills a `Result` from the sections of two runs.
@@ -83,6 +92,7 @@ class Judge:
     Args:
       layout, rename: the twin's.
       jax_name: a parameter's name on JAX's side, for people.
+      uncounted: buffers that the other side has not, and need not have.
     """
 
     def __init__(
@@ -91,11 +101,12 @@ class Judge:
         layout: str = "NHWC",
         rename: Mapping[str, str] | None = None,
         jax_name: Callable[[str], str] = lambda name: name,
+        uncounted: Collection[str] = (),
     ):
         self.result, self.layout, self.rename = result, layout, rename or {}
-        self.jax_name = jax_name
+        self.jax_name, self.uncounted = jax_name, frozenset(uncounted)
         self.chaotic = False
-        self._zero: set[str] = set()
+        self.zero: set[str] = set()
 
     def meet(self, ours: Info, theirs: Info) -> None:
         """Pairs the places that two runs recorded, in every mode."""
@@ -108,6 +119,7 @@ class Judge:
         """Tier 1 on one section."""
         if self.chaotic and ours.stage in ("trajectory", "final"):
             return
+        ours, noise = self._stacked(ours, noise)
         stage = self.result.stages["trajectory" if ours.stage == "final" else ours.stage]
         scale = self._label(ours, noise)
         step = f"step {ours.step}: " if ours.step else ""
@@ -119,7 +131,7 @@ class Judge:
             expected.add(other)
             j = theirs.tensors.get(other)
             if j is None:
-                if "/layer/" not in name:
+                if "/layer/" not in name and not self._optional(name):
                     text = f"{step}{name} is missing on the other side"
                     stage.findings.append((V.DIVERGED, text))
                 continue
@@ -151,11 +163,17 @@ class Judge:
         self, theirs: Section, exact: Section, noise: Mapping[str, float], unit: float
     ) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
+        exact, noise = self._stacked(exact, noise)
         floats = {
             name: V.norm(t)
             for name, t in exact.tensors.items()
             if t.dtype.kind == "f" and not self._inherits(name)
         }
+        scales: dict[str, float] = {}
+        for name, size in floats.items():
+            mode, _, rest = name.partition("/")
+            if rest.startswith("gradient/param/"):
+                scales[mode] = max(scales.get(mode, 0.0), size)
         known = [noise[name] / size for name, size in floats.items() if size]
         median = float(np.median(known)) if known else 0.0
         for name in floats:
@@ -164,7 +182,9 @@ class Judge:
             t = exact.tensors[name]
             r = None if r is None else self._aligned(name, r, t.shape)
             if r is not None and other:
-                judged = V.tier2(name, self._shown(other), r, t, noise[name], median, unit)
+                mode, _, leaf = name.partition("/gradient/param/")
+                scale = scales.get(mode, 0.0) if f"{mode}/{leaf}" in self.zero else 0.0
+                judged = V.tier2(name, self._shown(other), r, t, noise[name], median, unit, scale)
                 self.result.stages[theirs.stage].numerics.append(judged)
 
     def branches(
@@ -172,11 +192,17 @@ class Judge:
     ) -> dict[str, np.ndarray]:
         """A run's branches in one mode under PyTorch's keys and axes."""
         found = {}
-        for key, other in self.result.pairing[mode].pairs.items():
-            if other in theirs and key in ours:
-                aligned = align(theirs[other], ours[key].shape, self.layout)
+        pairing = self.result.pairing[mode]
+        for key, other in pairing.pairs.items():
+            calls = pairing.stacked.get(key, [key])
+            if other not in theirs or any(call not in ours for call in calls):
+                continue
+            for call, value in zip(
+                calls, theirs[other] if key in pairing.stacked else [theirs[other]], strict=True
+            ):
+                aligned = align(value, ours[call].shape, self.layout)
                 if aligned is not None:
-                    found[key] = aligned
+                    found[call] = aligned
         return found
 
     def judge_flips(
@@ -248,6 +274,24 @@ class Judge:
             text = f"the parameters moved by {moved / size:.1e} only: raise the learning rate"
             self.result.stages["trajectory"].findings.append((V.INCONCLUSIVE, text))
 
+    def _stacked(
+        self, section: Section, noise: Mapping[str, float]
+    ) -> tuple[Section, Mapping[str, float]]:
+        """A layer that PyTorch calls in a loop, and JAX in a scan, as one tensor over time."""
+        if not any(pairing.stacked for pairing in self.result.pairing.values()):
+            return section, noise
+        tensors, noise = dict(section.tensors), dict(noise)
+        for mode, pairing in self.result.pairing.items():
+            for key, calls in pairing.stacked.items():
+                for kind in ("layer", "gradient/layer"):
+                    names = [f"{mode}/{kind}/{call}" for call in calls]
+                    if all(name in tensors for name in names):
+                        stacked = np.stack([tensors.pop(name) for name in names])
+                        shakes = [noise.pop(name, 0.0) for name in names]
+                        tensors[f"{mode}/{kind}/{key}"] = stacked
+                        noise[f"{mode}/{kind}/{key}"] = float(np.hypot.reduce(shakes))
+        return Section(section.stage, tensors, section.step), noise
+
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:
         """The gradient scale of each mode; remembers parameters whose gradient is zero by analysis."""
         scale: dict[str, float] = {}
@@ -263,19 +307,24 @@ class Judge:
             mode, _, rest = name.partition("/")
             shake = V.NOISE * noise.get(name, 0.0)
             if size < V.ZERO * scale[mode] and shake > V.RELATIVE * size:
-                self._zero.add(f"{mode}/{rest.removeprefix('gradient/param/')}")
+                self.zero.add(f"{mode}/{rest.removeprefix('gradient/param/')}")
         return scale
 
     def _inherits(self, name: str) -> bool:
         """Whether a tensor belongs to a parameter whose gradient is analytically zero."""
-        if not self._zero or "/forced/" in name:
+        if not self.zero or "/forced/" in name:
             return False
         mode, _, rest = name.partition("/")
         if mode == "param":
-            return any(zero.partition("/")[2] == rest for zero in self._zero)
+            return any(zero.partition("/")[2] == rest for zero in self.zero)
         kind, _, leaf = rest.rpartition("/")
-        belongs = kind in ("gradient/param", "free/param") or "state/" in kind
-        return belongs and f"{mode}/{leaf}" in self._zero
+        belongs = kind == "free/param" or "state/" in kind
+        return belongs and f"{mode}/{leaf}" in self.zero
+
+    def _optional(self, name: str) -> bool:
+        """Counters that only PyTorch keeps: of batches, and of an optimizer without need of one."""
+        _, found, buffer = name.partition("buffer/")
+        return (bool(found) and buffer in self.uncounted) or "/state/step/" in name
 
     def _counterpart(self, name: str) -> str | None:
         """The other side's name for a tensor; None for a layer without a pair."""

@@ -33,9 +33,7 @@ class Pair:
       DiptychError: if a model cannot be built or called.
     """
 
-    def __init__(
-        self, twin: Twin, seed: int = 0, steps: int = STEPS, precision: str = "highest"
-    ):
+    def __init__(self, twin: Twin, seed: int = 0, steps: int = STEPS, precision: str = "highest"):
         from compare.capture import torch_side
 
         self.twin, self.seed, self.precision = twin, seed, precision
@@ -154,9 +152,15 @@ class Ladder:
                 twin.layout,
                 twin.rename,
                 self._naming(name),
+                self._uncounted(name),
             )
             for name in candidates
         }
+
+    def _uncounted(self, candidate: str) -> list[str]:
+        if parse(candidate)[0] == "torch":
+            return []
+        return [name for name in self.pair.leaves if name not in self.pair.weights.named]
 
     def _naming(self, candidate: str) -> Callable[[str], str]:
         if parse(candidate)[0] == "torch":
@@ -207,12 +211,15 @@ class Ladder:
                 if section.stage == "forward":
                     judge.meet(plain.info, runs[name].info)
                 judge.judge(section, theirs, noise)
+                pair.given.still |= judge.zero
             last = section if section.stage == "trajectory" else last
         trained = [name for name, leaf in pair.leaves.items() if leaf.trains]
         for name, judge in judges.items():
             judge.summarise(trained, self._visible)
             judge.result.stages["forward"].findings += [
-                (V.INCONCLUSIVE, f"PyTorch computes in {text}") for text in plain.narrow
+                (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
+                for side, run in (("PyTorch", plain), ("JAX", runs[name]))
+                for text in run.narrow
             ]
             judge.result.lifted = [f"torch {text}" for text in plain.lifted]
             judge.result.lifted += [f"jax {text}" for text in runs[name].lifted]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compare.capture import Tap
 
@@ -17,12 +17,15 @@ class Pairing:
       pairs: PyTorch's key -> JAX's.
       by_order: those keys of PyTorch's that were paired by kind and order, not by name.
       torch_only, jax_only: keys without a counterpart.
+      stacked: PyTorch's key -> its keys of all the calls that JAX makes in one scan, in the order
+        of JAX's stack.
     """
 
     pairs: dict[str, str]
     by_order: frozenset[str]
     torch_only: tuple[str, ...]
     jax_only: tuple[str, ...]
+    stacked: dict[str, list[str]] = field(default_factory=dict)
 
 
 def _slashed(name: str, rename: Mapping[str, str]) -> str:
@@ -69,11 +72,25 @@ def match(
             if len(keys) == len(others):
                 pairs |= dict(zip(keys, others, strict=True))
                 by_order |= set(keys)
+    stacked: dict[str, list[str]] = {}
+    for key, other in list(pairs.items()):
+        steps = jax_info[other].steps
+        if steps:
+            calls = [key, *(f"{key}#{count}" for count in range(1, abs(steps)))]
+            if all(call in torch_info for call in calls):
+                stacked[key] = calls[::-1] if steps < 0 else calls
+                for call in calls[1:]:
+                    pairs.pop(call, None)
+            else:
+                del pairs[key]
+                by_order.discard(key)
+    inside = {call for calls in stacked.values() for call in calls}
     ordered = {key: pairs[key] for key in torch_info if key in pairs}
     taken = set(pairs.values())
     return Pairing(
         ordered,
         frozenset(by_order),
-        tuple(key for key in torch_info if key not in pairs),
+        tuple(key for key in torch_info if key not in pairs and key not in inside),
         tuple(key for key in jax_info if key not in taken),
+        stacked,
     )

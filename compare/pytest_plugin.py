@@ -48,7 +48,7 @@ class Parity:
         __tracebackhide__ = True
         from compare.api import check
         from compare.errors import DiptychError
-        from compare.ladder import STAGES
+        from compare.judge import STAGES
 
         chosen = {**self.options, **options}
         stages = chosen.get("stages")
@@ -66,6 +66,7 @@ class Parity:
         return report
 
     def _twins(self, given: tuple[Any, ...]) -> list[Any]:
+        __tracebackhide__ = True
         from compare.discover import find
         from compare.errors import DiptychError
         from compare.twin import Twin

@@ -187,6 +187,7 @@ def twin_dict(result: Result, optimizer: str = "") -> dict[str, Any]:
     return {
         "name": result.name,
         "verdict": result.verdict,
+        "class": result.kind,
         "backends": [result.reference, result.candidate],
         "reference": result.reference,
         "optimizer": optimizer,

@@ -24,7 +24,7 @@ def to_jax(array: np.ndarray, dtype: Any = None, device: Any = None) -> Any:
     import jax
     import jax.numpy as jnp
 
-    floating = np.issubdtype(np.asarray(array).dtype, np.floating)
+    floating = jnp.issubdtype(np.asarray(array).dtype, jnp.floating)
     private = np.array(array, dtype=dtype if floating else None, copy=True)
     value = jnp.asarray(private)
     return value if device is None else jax.device_put(value, device)

@@ -37,7 +37,8 @@ def worst(verdicts: Iterable[str]) -> str:
 
 def norm(x: np.ndarray) -> float:
     """The Euclidean norm, scaled by the largest element so that nothing over- or underflows."""
-    x = np.ravel(x).astype(np.float64, copy=False)
+    x = np.ravel(x)
+    x = (x.view(x.real.dtype) if x.dtype.kind == "c" else x).astype(np.float64, copy=False)
     if not x.size:
         return 0.0
     square = float(np.einsum("i,i->", x, x))
@@ -52,7 +53,10 @@ def norm(x: np.ndarray) -> float:
 
 def distance(t: np.ndarray, j: np.ndarray) -> float:
     """||t - j||; equal infinities match, other non-finite values on one side are infinitely far."""
-    difference = norm(np.subtract(t, j, dtype=np.float64)) if t.dtype.kind in "fiub" else np.nan
+    if "c" in (t.dtype.kind, j.dtype.kind):
+        t, j = (np.stack([x.real, x.imag]) for x in (t, j))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = norm(np.subtract(t, j, dtype=np.float64))
     if np.isfinite(difference):
         return difference
     finite = np.isfinite(t) & np.isfinite(j)
@@ -104,8 +108,9 @@ class Judged:
 
 def element(t: np.ndarray, j: np.ndarray) -> str:
     """The worst element: its index and both values, never the arrays."""
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(np.subtract(t, j, dtype=np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):
+        kind = np.complex128 if "c" in (t.dtype.kind, j.dtype.kind) else np.float64
+        gap = np.abs(np.subtract(t, j, dtype=kind))
         gap = np.where(
             np.isfinite(gap), gap, np.where((t == j) | (np.isnan(t) & np.isnan(j)), 0, np.inf)
         )
@@ -133,11 +138,13 @@ def tier1(
       zero: whether the tensor inherits the label of an analytically zero gradient.
     """
     shape = t.shape
-    if np.isnan(t).any() and np.isnan(j).any():
-        where = f"NaN on both sides, {int(np.isnan(t).sum())} of {t.size} elements"
-        return Judged(name, other, INCONCLUSIVE, 0.0, 0.0, 0.0, "nan", where, shape)
     difference, size = distance(t, j), norm(np.where(np.isfinite(t), t, 0))
     allowed = max(RELATIVE * size, NOISE * noise if np.isfinite(noise) else 0.0)
+    if not np.isfinite(allowed):  # the norm overflows: only equal tensors are the same
+        allowed = 0.0
+    if np.isnan(t).any() and difference <= allowed:
+        where = f"NaN on both sides, {int(np.isnan(t).sum())} of {t.size} elements"
+        return Judged(name, other, INCONCLUSIVE, 0.0, 0.0, 0.0, "nan", where, shape)
     if zero:
         return Judged(name, other, SAME, difference, size, allowed, "zero", "", shape)
     if scale and max(size, difference) < ZERO * scale and NOISE * noise > RELATIVE * size:
@@ -161,6 +168,7 @@ def tier2(
     noise: float,
     median: float,
     unit: float,
+    scale: float = 0.0,
 ) -> Judged:
     """Judges one tensor in a backend's own dtype.
 
@@ -168,8 +176,9 @@ def tier2(
       r, r64: the run, and the float64 torch run on its branches.
       noise: N of this tensor.
       median: the stage's median of N / ||R64||, for tensors that are too small to have their own.
+      scale: what stands for ||R64|| where that is zero by analysis: the network's gradient scale.
     """
-    difference, size = distance(r64, r), norm(np.where(np.isfinite(r64), r64, 0))
+    difference, size = distance(r64, r), scale or norm(np.where(np.isfinite(r64), r64, 0))
     if r64.size < SMALL:
         noise = max(noise, median * size)
     allowed = 4 * max(noise, 4 * unit * size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -166,8 +166,12 @@ def build(
         found = next((here[c] for c in candidates if c in here), None)
         if found is None:
             packed = list(_gates(name, attribute, leaf, module, shapes))
+            rows = sum(link.rows[1] - link.rows[0] for link in packed if link.rows)
             if packed:
                 links += packed
+                if rows != leaf.shape[0]:
+                    text = f"{name}: {leaf.shape[0] - rows} of {leaf.shape[0]} rows have no counterpart"
+                    differences.append(text)
                 continue
             if attribute == "num_batches_tracked":
                 uncounted.append(f"{name}: a counter that Flax's own BatchNorm has not")
@@ -177,7 +181,9 @@ def build(
             continue
         link = _link(name, leaf, found, shapes[found])
         permuted = tuple(leaf.shape[axis] for axis in link.perm) if link.perm else leaf.shape
-        if permuted != shapes[found] and np.prod(permuted) != np.prod(shapes[found]):
+        if permuted != link.shape:
+            link = replace(link, how=f"{link.how}; axes {permuted} split or merged to {link.shape}")
+        if not (_refines(permuted, link.shape) or _refines(link.shape, permuted)):
             differences.append(
                 f"{name} {leaf.shape} does not fit {'/'.join(found[1:])} {shapes[found]}"
             )
@@ -199,8 +205,24 @@ def build(
     return WeightMap(links, leaves, aliases or {}, differences, uncounted)
 
 
+def _refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
+    """Whether splitting axes of `coarse`, in order, gives `fine`."""
+    if fine == coarse:
+        return True
+    axes = list(fine)
+    for size in coarse:
+        product = 1
+        while axes and product * axes[0] <= size and (product < size or axes[0] == 1):
+            product *= axes.pop(0)
+        if product != size:
+            return False
+    return not axes
+
+
 def _link(name: str, leaf: Leaf, path: Path, shape: tuple[int, ...]) -> Link:
     rank = len(leaf.shape)
+    if path[-1] == "embedding":
+        return Link(name, path, shape, how=f"{leaf.layer or 'Embedding'} -> embedding, as it is")
     if path[-1] != "kernel" or rank < 2:
         return Link(name, path, shape)
     perm = (*range(2, rank), 1, 0)
@@ -222,14 +244,23 @@ def _gates(
     what, source = found.groups()
     hidden = leaf.shape[0] // len(gates)
     for index, gate in enumerate(gates):
-        for cell in (module, f"{module}/cell", f"{module}/OptimizedLSTMCell_0", f"{module}/GRUCell_0"):
+        for cell in (
+            module,
+            f"{module}/cell",
+            f"{module}/OptimizedLSTMCell_0",
+            f"{module}/GRUCell_0",
+        ):
             kernel = "kernel" if what == "weight" else "bias"
             dense = f"{source[0]}{gate}"
             path = ("params", *[p for p in cell.split("/") if p], dense, kernel)
-            if what == "bias" and path not in shapes and leaf.layer == "LSTM":
-                path = (*path[:-2], f"h{gate}", kernel)
+            if (
+                what == "bias" and path not in shapes
+            ):  # Flax's cells have one bias where torch has two
+                path = (*path[:-2], ("h" if leaf.layer == "LSTM" else "i") + gate, kernel)
             if path in shapes:
                 rows = (index * hidden, (index + 1) * hidden)
                 perm = (1, 0) if what == "weight" else ()
-                yield Link(name, path, shapes[path], perm, rows, f"gate {gate} of the packed {name}")
+                yield Link(
+                    name, path, shapes[path], perm, rows, f"gate {gate} of the packed {name}"
+                )
                 break

@@ -12,5 +12,3 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "diptych" / "xla")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.pop("DIPTYCH_TRACEBACK", None)
-
-pytest_plugins = ["pytester"]

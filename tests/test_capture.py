@@ -20,8 +20,10 @@ from torch import nn
 from toys import CASES, Case, Values, climb, collect, trouble
 
 from compare import Array, Image, Twin
-from compare.capture import BRANCHES
+from compare.capture import BRANCHES, FUNCTIONS
 from compare.capture.branches import imposed
+from compare.capture.jaxpr import Walk
+from compare.capture.torch_side import Recorder
 from compare.ladder import Pair
 
 
@@ -30,6 +32,11 @@ def captured(name: str, backend: str) -> tuple[Pair, Values]:
     case = next(c for c in CASES if c.name == name)
     pair = Pair(case.twin)
     return pair, collect(pair.run(backend))
+
+
+def gradient(tensor: torch.Tensor) -> np.ndarray:
+    assert tensor.grad is not None
+    return tensor.grad.numpy()
 
 
 @functools.cache
@@ -45,11 +52,12 @@ def expected(name: str) -> tuple[Values, Values]:
         tensor.retain_grad()
     outs = [v for k, v in found.items() if k.startswith("out")]
     drawn = pair.given.cotangents[""]
-    sum((o * torch.tensor(c)).sum() for o, c in zip(outs, drawn, strict=True)).backward()
+    losses = [(o * torch.tensor(c)).sum() for o, c in zip(outs, drawn, strict=True)]
+    torch.stack(losses).sum().backward()
     layers = {k: v for k, v in found.items() if not k.startswith("out")}
     return (
         {k: v.detach().numpy() for k, v in found.items()},
-        {k: v.grad.numpy() for k, v in layers.items()},
+        {k: gradient(v) for k, v in layers.items()},
     )
 
 
@@ -82,7 +90,7 @@ def test_jax_layers(case: Case, kind: str):
     values, gradients = expected(case.name)
     wanted = values if kind == "layer" else gradients
     stacked = {key for keys in case.stacked.values() for key in keys}
-    for key in gradients.keys() - stacked:
+    for key in (k for k in gradients if k not in stacked):
         name = case.jax_keys.get(key, key.replace(".", "/"))
         close(tensors[f"train/{kind}/{name}"], last(wanted[key]))
     for name, keys in case.stacked.items():
@@ -127,6 +135,42 @@ def test_inputs_of_layers(name: str):
         name = f"train/layer/{module}:in" + (f"#{count}" if count else "")
         close(ours[name], value)
         close(theirs[name.replace(".", "/")], last(value))
+
+
+TORCH_NAMES = {"hard_tanh": "hardtanh", "max_pool": "max_pool2d"}
+OPTIONS = {"softmax": (-1,), "log_softmax": (-1,), "max_pool": (2,)}
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint], ids=["", "jit", "remat"])
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_named_functions_of_jax_are_recorded_once(name: str, wrap: Callable):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 4, 3)), jnp.float32)
+    pools = {"max_pool": fnn.max_pool}
+
+    def model(x):
+        if name in pools:
+            return pools[name](x, (2, 2), (2, 2))
+        return getattr(jax.nn, name)(x)
+
+    call = wrap(model)
+    closed = jax.make_jaxpr(call)(x)
+    walk = Walk(root=False)
+    (out,) = walk.run(closed.jaxpr, closed.consts, [x])
+    assert list(walk.info) == [name]
+    assert walk.info[name].source.startswith("tests/")
+    close(walk.taps[name], np.asarray(call(x)))
+    close(out, np.asarray(call(x)))
+    assert list(walk.branches) == ([name] if name in BRANCHES else [])
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_named_functions_of_torch_are_recorded_once(name: str):
+    x = torch.randn(2, 3, 4, 4)
+    with Recorder(None) as recorder:
+        out = getattr(F, TORCH_NAMES.get(name, name))(x, *OPTIONS.get(name, ()))
+    assert list(recorder.info) == [name]
+    close(recorder.taps[name].numpy(), out.numpy())
+    assert list(recorder.branches) == ([name] if name in BRANCHES else [])
 
 
 def line(of: Any, text: str) -> str:
@@ -291,7 +335,7 @@ class TorchLSTM(nn.Module):
 
 # Imposed branches.
 
-KINKED = {
+KINKED: dict[str, tuple[Any, tuple, dict[str, Any]]] = {
     "relu": (F.relu, (), {}),
     "relu in place": (F.relu, (), {"inplace": True}),
     "relu6": (F.relu6, (), {}),
@@ -342,7 +386,7 @@ def test_imposed_branches(name: str):
     weight = torch.randn(wanted.shape, generator=rng, dtype=torch.float64)
     (output * weight).sum().backward()
     (wanted * weight).sum().backward()
-    close(ours.grad.numpy(), hand.grad.numpy())
+    close(gradient(ours), gradient(hand))
     own = by_hand(name, func, x, x, args, kwargs)
     assert flips.error == pytest.approx(float((x - theirs).abs().max()))
     assert flips.scale == pytest.approx(float(x.abs().max()))
@@ -363,34 +407,67 @@ def test_every_branching_function_is_tested():
     assert {name.split()[0] for name in KINKED} == BRANCHES
 
 
-class Kinks(nn.Module):
-    """Every function with a kink, the spellings of torch that differ, results used and not."""
+def in_place(function: Callable) -> Callable:
+    """A call whose result is not taken: what it did to its argument counts."""
 
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.relu, self.leaky = nn.ReLU(inplace=True), nn.LeakyReLU(0.2, inplace=True)
-        self.hard, self.pool = nn.Hardtanh(-0.5, 0.5), nn.MaxPool2d(2)
-        self.picky = nn.MaxPool2d(2, return_indices=True)
+    def call(x):
+        x = x + 0.1
+        function(x)
+        return x * 2
 
-    def forward(self, x):
-        x = self.conv(x)
-        y = torch.relu(x) + self.hard(x + 0.1)
-        self.relu(x)
-        z = x - 0.3
-        self.leaky(z)
-        w = z - 0.2
-        F.relu_(w)
-        v = w - 0.1
-        v.relu_()
-        x, _ = self.picky(F.relu6(3 * v + y + z, inplace=True))
-        return self.pool(x)
+    return call
 
 
-def test_a_run_on_its_own_branches_is_the_plain_run():
-    pair = Pair(Twin(torch=Kinks, jax=plain_jax, inputs={"x": Image(2, 2, 8, 8)}, name="kinks"))
+def picky(x):
+    values, _ = F.max_pool2d(x, 2, return_indices=True)
+    return values
+
+
+SPELLINGS = {
+    "relu": F.relu,
+    "torch.relu": torch.relu,
+    "Tensor.relu": lambda x: x.relu(),
+    "F.relu_": in_place(F.relu_),
+    "torch.relu_": in_place(torch.relu_),
+    "Tensor.relu_": in_place(lambda x: x.relu_()),
+    "relu(inplace=True)": in_place(lambda x: F.relu(x, inplace=True)),
+    "relu(x, True)": in_place(lambda x: F.relu(x, True)),
+    "ReLU": nn.ReLU(),
+    "ReLU(inplace=True)": in_place(nn.ReLU(inplace=True)),
+    "ReLU6(inplace=True)": in_place(nn.ReLU6(inplace=True)),
+    "LeakyReLU": nn.LeakyReLU(0.3),
+    "LeakyReLU(inplace=True)": in_place(nn.LeakyReLU(0.3, inplace=True)),
+    "F.leaky_relu_": in_place(lambda x: F.leaky_relu_(x, 0.3)),
+    "Hardtanh(inplace=True)": in_place(nn.Hardtanh(-0.5, 0.25, inplace=True)),
+    "F.hardtanh_": in_place(lambda x: F.hardtanh_(x, -0.5, 0.25)),
+    "MaxPool2d": nn.MaxPool2d(3, 2, 1),
+    "MaxPool2d of one image": lambda x: nn.MaxPool2d(2)(x[0])[None],
+    "torch.max_pool2d": lambda x: torch.max_pool2d(x, 2),
+    "max_pool2d with indices": picky,
+    "twice": lambda x: F.relu(F.relu(x) - 0.5),
+}
+
+
+def plain_jax(x):
+    return x
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_run_on_its_own_branches_is_the_plain_run(name: str):
+    function = SPELLINGS[name]
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3, padding=1)
+
+        def forward(self, x):
+            return function(self.conv(x))
+
+    pair = Pair(Twin(torch=Model, jax=plain_jax, inputs={"x": Image(2, 2, 6, 6)}, name="kinks"))
     plain = pair.run("torch:cpu")
     wanted = collect(plain)
+    assert all(plain.branches.values())
     again = pair.run("torch:cpu", impose=plain.branches.__getitem__)
     found = collect(again)
     assert found.keys() == wanted.keys()
@@ -400,14 +477,10 @@ def test_a_run_on_its_own_branches_is_the_plain_run():
     assert all(flips.count == 0 for flips in again.flips.values())
 
 
-def plain_jax(x):
-    return x
-
-
 @pytest.mark.parametrize("key", ["relu", "leaky", "hard_tanh"])
 def test_flips_are_counted(key: str):
     model = {"relu": F.relu, "leaky": nn.LeakyReLU(0.2), "hard_tanh": F.hardtanh}[key]
-    pair = Pair(Twin(torch=lambda: toys_lambda(model), jax=plain_jax, inputs={"x": Array((4, 5))}))
+    pair = Pair(Twin(torch=lambda: module_of(model), jax=plain_jax, inputs={"x": Array((4, 5))}))
     plain = pair.run("torch:cpu")
     collect(plain)
     ((name, branch),) = plain.branches["eval"].items()
@@ -420,7 +493,7 @@ def test_flips_are_counted(key: str):
     assert run.flips[f"eval/{name}"].count == 3
 
 
-def toys_lambda(function: Callable) -> nn.Module:
+def module_of(function: Callable) -> nn.Module:
     """A function as a module."""
 
     class Wrapped(nn.Module):

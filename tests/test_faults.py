@@ -252,6 +252,13 @@ def test_a_gradient_where_there_is_none_alone():
             assert DIVERGED not in {s.verdict for s in result.stages.values()}, trouble(result)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_bias_before_batch_norm_is_no_chaos(optimizer: str):
+    """Its gradient is rounding, which Adam turns into steps; nothing else may suffer from them."""
+    result = climb(net(twin={"optimizer": (optimizer, {"lr": 0.01})}), steps=10)
+    assert result.stages["trajectory"].verdict == SAME, trouble(result)
+
+
 # Step.
 
 
@@ -265,21 +272,18 @@ class TorchLinear(nn.Module):
 
 
 class JaxLinear(fnn.Module):
+    round_to: Any = None
+
     @fnn.compact
     def __call__(self, x):
-        return jnp.tanh(fnn.Dense(4, name="fc")(x))
+        x = fnn.Dense(4, name="fc")(x)
+        return jnp.tanh(rounded(self.round_to)(x) if self.round_to else x)
 
 
 def linear(optimizer: Any, **options: Any) -> Twin:
     inputs = {"x": Array((5, 3))}
-    return Twin(
-        torch=TorchLinear,
-        jax=JaxLinear,
-        inputs=inputs,
-        optimizer=optimizer,
-        name="linear",
-        **options,
-    )
+    model = JaxLinear(**options)
+    return Twin(torch=TorchLinear, jax=model, inputs=inputs, optimizer=optimizer, name="linear")
 
 
 def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-4, root: float = 0.0) -> Any:
@@ -299,7 +303,7 @@ def uncorrected() -> Any:
     moments = optax.scale_by_adam(eps=1e-4)
 
     def update(updates, state, params=None):
-        _, state = moments.update(updates, state, params)
+        state: Any = moments.update(updates, state, params)[1]
         steps = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + 1e-4), state.mu, state.nu)
         return steps, state
 
@@ -314,7 +318,11 @@ def dampened(rate: float = 0.9) -> Any:
 
 def decayed(late: int = 0) -> Any:
     """Coupled weight decay, from a step on."""
-    decay = optax.add_decayed_weights(lambda count: jnp.where(count < late, 0.0, 0.1))
+
+    def rate(count: Any) -> Any:
+        return jnp.where(count < late, 0.0, 0.1)
+
+    decay = optax.add_decayed_weights(rate)
     return optax.chain(decay, optax.trace(0.9), optax.scale(-0.1))
 
 
@@ -351,7 +359,7 @@ STEPS = {
     "decay that skips the bias": (
         torch_sgd(weight_decay=0.1),
         optax.chain(
-            optax.add_decayed_weights(0.1, lambda p: {k: v.ndim > 1 for k, v in p.items()}),
+            optax.add_decayed_weights(0.1, lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
             optax.scale(-0.1),
         ),
     ),
@@ -500,7 +508,13 @@ def test_numerics(name: str):
     rung = "gradients" if name.startswith("gradients") else "forward"
     caught(result, rung, "weights")
     assert all(j.verdict == SAME for s in result.stages.values() for j in s.judged), trouble(result)
-    assert twin_dict(result)["class"] == "numerics"
+
+
+def test_a_fault_of_numerics_alone_is_called_so():
+    result = climb(linear(("sgd", {"lr": 0.1}), round_to=jnp.bfloat16), numerics=True)
+    assert twin_dict(result).get("class") == "numerics"
+    faulty = climb(linear((torch_adam(), adam(b1=0.91))), numerics=True)
+    assert twin_dict(faulty).get("class") != "numerics"
 
 
 @pytest.mark.parametrize(("norm", "verdict"), [(two_pass, SAME), (one_pass, DIVERGED)])

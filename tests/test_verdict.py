@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import flax.linen as fnn
 import jax.numpy as jnp
@@ -300,8 +301,12 @@ class JaxLinear(fnn.Module):
         return fnn.Dense(2, name="fc")(x)
 
 
-def linear(**options) -> Twin:
-    settings = {"torch": TorchLinear, "jax": JaxLinear, "inputs": {"x": Array((4, 3))}}
+def linear(**options: Any) -> Twin:
+    settings: dict[str, Any] = {
+        "torch": TorchLinear,
+        "jax": JaxLinear,
+        "inputs": {"x": Array((4, 3))},
+    }
     return Twin(name="linear", **{**settings, **options})
 
 

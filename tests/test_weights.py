@@ -27,7 +27,7 @@ def mapped(
     aliases: Mapping[str, str] | None = None,
 ) -> WeightMap:
     """The map of slashed JAX names under params, or under the collection before a colon."""
-    flat = {}
+    flat: dict[tuple[str, ...], tuple[int, ...]] = {}
     for name, shape in shapes.items():
         collection, _, rest = name.rpartition(":")
         flat[(collection or "params", *rest.split("/"))] = shape

@@ -331,8 +331,7 @@ def functions(p, x):
     )
     v["block.relu#1"] = v["block"] = v["block.conv"] * (v["block.conv"] > 0)
     v["max_pool"] = pooled(v["block"] + x).amax((-1, -2))
-    v["avg_pool"] = pooled(v["max_pool"]).mean((-1, -2))
-    y = v["avg_pool"]
+    y = pooled(v["max_pool"]).mean((-1, -2))
     v["gelu"] = 0.5 * y * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (y + 0.044715 * y**3)))
     return v | {"out": v["gelu"]}
 

@@ -9,7 +9,7 @@ import numpy as np
 # Functions that are recorded by name on both sides, beside the modules.
 FUNCTIONS = frozenset(
     "relu relu6 leaky_relu elu selu celu gelu silu softplus sigmoid mish hard_tanh softmax"
-    " log_softmax max_pool avg_pool".split()
+    " log_softmax max_pool".split()
 )
 # Those with a kink, where float32 may take the other branch than float64: their inputs are kept.
 BRANCHES = frozenset("relu relu6 leaky_relu hard_tanh max_pool".split())
@@ -24,12 +24,15 @@ class Tap:
       kind: the module's class, or the function's name.
       source: "file:line" of the call, where known.
       function: whether it is a function call and not a module.
+      steps: where the value is stacked over the iterations of a scan, their number, negative if it
+        runs backwards.
     """
 
     path: str
     kind: str
     source: str = ""
     function: bool = False
+    steps: int = 0
 
 
 def numbered(seen: dict[str, int], base: str) -> str:

@@ -6,6 +6,7 @@ reference is therefore given the judged run's own branches, and how many differ 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ def imposed(
     theirs: torch.Tensor,
     args: tuple,
     kwargs: Mapping[str, Any],
-) -> tuple[torch.Tensor, Flips]:
+) -> tuple[Any, Flips]:
     """`func(x)` on the branches that it takes at `theirs`, and the flips between the two."""
     plain = x.detach()
     error = float((plain - theirs).abs().max()) if x.numel() else 0.0
@@ -79,13 +80,17 @@ def _pool(
     kwargs: Mapping[str, Any],
     error: float,
     scale: float,
-) -> tuple[torch.Tensor, Flips]:
-    rank, kwargs = x.ndim - 2, {k: v for k, v in kwargs.items() if k != "return_indices"}
+) -> tuple[Any, Flips]:
+    wanted = bool(kwargs.get("return_indices"))
+    kwargs = {k: v for k, v in kwargs.items() if k != "return_indices"}
+    rank = int(re.search(r"\d", func.__name__).group())  # type: ignore[union-attr]
     pool = getattr(torch.nn.functional, f"max_pool{rank}d")
-    own, indices = pool(x, *args, **kwargs, return_indices=True)
-    _, imposed_indices = pool(theirs, *args, **kwargs, return_indices=True)
-    flat = x.flatten(2).gather(2, imposed_indices.flatten(2))
+    own, _ = pool(x, *args, **kwargs, return_indices=True)
+    _, indices = pool(theirs, *args, **kwargs, return_indices=True)
+    start = x.ndim - rank
+    flat = x.flatten(start).gather(start, indices.flatten(start))
     output = flat.reshape(own.shape)
     gap = (own - output).detach()
     count = int((gap != 0).sum())
-    return output, Flips(count, float(gap.max()) if gap.numel() else 0.0, error, scale)
+    flips = Flips(count, float(gap.max()) if gap.numel() else 0.0, error, scale)
+    return ((output, indices) if wanted else output), flips

@@ -25,6 +25,8 @@ class Given:
       cotangents: per phase, the arrays of the default loss (or a drawn target).
       gradients: per phase, what the teacher-forced update is given.
       optimizer: per phase, the state that it starts from, by slot.
+      still: "mode/name" of parameters whose gradient is zero by analysis. Their rounding noise would
+        become whole steps of Adam, so their updates get exact zeros.
     """
 
     state: dict[str, np.ndarray]
@@ -34,6 +36,7 @@ class Given:
     cotangents: dict[str, list[np.ndarray]] = field(default_factory=dict)
     gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     optimizer: dict[str, State] = field(default_factory=dict)
+    still: set[str] = field(default_factory=set)
 
 
 def mode_name(phase: Phase) -> str:

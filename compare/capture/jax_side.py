@@ -20,6 +20,7 @@ from compare import optim
 from compare.capture import Section, Tap
 from compare.capture.given import Given, mode_name
 from compare.capture.jaxpr import Walk, tag
+from compare.capture.lifting import lifted
 from compare.errors import DiptychError
 from compare.layout import channels_first, channels_last
 from compare.share import to_jax, to_numpy
@@ -55,10 +56,15 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
         )
     else:
         return {}
-    if isinstance(model, tuple) and "params" not in variables:
+    if isinstance(model, tuple) and not _collected(variables):
         variables = {"params": variables}
     flat, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {tuple(_key(k) for k in path): leaf.shape for path, leaf in flat}
+
+
+def _collected(variables: Any) -> bool:
+    """Whether variables are Linen's, by collection, and not bare parameters."""
+    return isinstance(variables, Mapping) and "params" in variables
 
 
 def _key(key: Any) -> str:
@@ -88,10 +94,6 @@ def _intercept(
     """Tags what modules return; Linen calls it around every method."""
     name, path = context.method_name, "/".join(context.module.path)
     kind = type(context.module).__name__
-    if name == "initialize_carry" and jax.config.jax_enable_x64:
-        # Flax's cells make their carry in param_dtype, which nobody sets: lifted.
-        carry = call(*args, **kwargs)
-        return jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, carry)
     if name != "__call__" or not path:
         return call(*args, **kwargs)
     args = tuple(
@@ -102,13 +104,18 @@ def _intercept(
 
 
 def _tagged(value: Any, path: str, prefix: str, kind: str) -> Any:
+    tagged: dict[int, Any] = {}  # a leaf that is returned twice is one value, with one gradient
+
     def one(keys: tuple, leaf: Any) -> Any:
         if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
             return leaf
         suffix = prefix + "".join(f".{_key(k)}" for k in keys)
-        return checkpoint_name(leaf, tag(path, suffix, kind))
+        name = tag(path, suffix, kind)
+        tagged[id(leaf)] = checkpoint_name(tagged.get(id(leaf), leaf), name)
+        return tagged[id(leaf)]
 
-    return jax.tree_util.tree_map_with_path(one, value)
+    mapped = jax.tree_util.tree_map_with_path(one, value)
+    return jax.tree.map(lambda leaf, new: tagged.get(id(leaf), new), value, mapped)
 
 
 class JaxRun:
@@ -145,6 +152,7 @@ class JaxRun:
         self.info: dict[str, dict[str, Tap]] = {}
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.lifted: dict[str, None] = {}
+        self.narrow: dict[str, None] = {}
         self._programs: dict[str, Callable] = {}
         self._aliases: dict[str, dict[str, str]] = {}
 
@@ -154,6 +162,7 @@ class JaxRun:
             jax.enable_x64(self.lift),
             jax.default_device(self.device),
             jax.default_matmul_precision(self.precision),
+            lifted(self.lifted) if self.lift else contextlib.nullcontext(),
         ):
             yield
 
@@ -180,24 +189,28 @@ class JaxRun:
         """Outputs and the collections as the call leaves them."""
         twin, model = self.twin, self.model
         collections = {k: v for k, v in variables.items() if k != "params"}
-        if isinstance(model, nn.Module):
-            method = _method(twin, call, train)
-            mutable = list(collections) if train else False
-            with nn.intercept_methods(_intercept):
-                result = model.apply(
-                    variables,
-                    *inputs,
-                    method=method,
-                    mutable=mutable,
-                    **_mode(model, train, method),
-                )
-            return result if train else (result, collections)
-        if twin.jax_call:
-            apply, state = model if isinstance(model, tuple) else (model, None)
-            return twin.jax_call(apply, variables["params"], *inputs, train=train), collections
-        if isinstance(model, tuple):
-            return model[0](variables["params"], *inputs), collections
-        return model(*inputs), collections
+        with nn.intercept_methods(_intercept):
+            if isinstance(model, nn.Module):
+                method = _method(twin, call, train)
+                mode, mutable = _mode(model, train, method), list(collections) if train else False
+                result = model.apply(variables, *inputs, method=method, mutable=mutable, **mode)
+                return result if train else (result, collections)
+            apply, tree = model, {}
+            if isinstance(model, tuple):
+                apply, tree = model[0], self._given_tree(variables)
+            if twin.jax_call:
+                return twin.jax_call(apply, tree, *inputs, train=train), collections
+            return (
+                apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)
+            ), collections
+
+    def _given_tree(self, variables: Variables) -> Any:
+        """The variables of an (apply, variables) pair, in the structure that the user gave."""
+        given = self.model[1]
+        flat = flatten_dict(variables if _collected(given) else variables["params"])
+        paths = jax.tree_util.tree_flatten_with_path(given)[0]
+        leaves = [flat[tuple(_key(key) for key in path)] for path, _ in paths]
+        return jax.tree.unflatten(jax.tree.structure(given), leaves)
 
     def _trace(self, train: bool, phase: Phase | None, args: tuple) -> tuple[Any, Any]:
         """The jaxpr of forward (and loss) with every layer tagged, and its output's shapes."""
@@ -217,7 +230,8 @@ class JaxRun:
                         raise DiptychError(
                             f"{self.twin.name}: JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
                         )
-                    value = sum((x * c).sum() for x, c in zip(floats, drawn, strict=True))
+                    products = [(x * c).sum() for x, c in zip(floats, drawn, strict=True)]
+                    value = sum(products, jnp.zeros((), self.dtype))
                 else:
                     value = loss(output, *targets, *drawn)
             return value, output, collections
@@ -236,16 +250,21 @@ class JaxRun:
     ) -> Any:
         walk = Walk(
             perturb,
-            lift=self.lift,
             inputs=self.inputs,
-            root=isinstance(self.model, nn.Module),
+            root=self._rooted(),
         )
         flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
 
+    def _rooted(self) -> bool:
+        """Whether Linen opens the name stack with the root module's own name."""
+        apply = self.model[0] if isinstance(self.model, tuple) else None
+        return isinstance(getattr(apply, "__self__", self.model), nn.Module)
+
     def _note(self, mode: str, walk: Walk) -> None:
         self.info[mode], self._aliases[mode] = walk.info, walk.aliases
-        self.lifted |= walk.lifted
+        if self.lift:
+            self.narrow |= walk.narrow
 
     def _program(self, mode: str, make: Callable[[], Callable]) -> Callable:
         if mode not in self._programs:
@@ -343,6 +362,15 @@ class JaxRun:
         """PyTorch's names and layouts for flat leaves of one collection."""
         return self.weights.to_torch({(collection, *p): to_numpy(v) for p, v in flat.items()})
 
+    def _stilled(self, phase: Phase, gradients: Mapping[Path, Any]) -> dict[Path, Any]:
+        """Gradients, with exact zeros for those that are zero by analysis."""
+        names = {link.jax[1:]: link.torch for link in self.weights.links}
+        still = self.given.still
+        return {
+            path: jnp.zeros_like(g) if f"{mode_name(phase)}/{names[path]}" in still else g
+            for path, g in gradients.items()
+        }
+
     def _forced(self, phase: Phase, trained: Mapping[Path, Any], state: Any) -> tuple[Any, Any]:
         """The teacher-forced update, from the given gradients and state."""
 
@@ -385,14 +413,15 @@ class JaxRun:
         del output, collections, taps, branches
         yield Section("forward", tensors)
         del tensors
-        yield Section("gradients", self._gradients(mode, gradients))
+        differentiable = phase.loss is not None or self.given.cotangents.get(phase.name)
+        yield Section("gradients", self._gradients(mode, gradients) if differentiable else {})
         gradients = gradients[0]
         trained, _ = self._split(phase, variables.get("params", {}))
         if not trained:
             return
         with self._context():
             start = optim.optax_optimizer(phase.optimizer).init(dict(trained))
-            free = self._update(phase, gradients, start, dict(trained))
+            free = self._update(phase, self._stilled(phase, gradients), start, dict(trained))
             tensors = self._updated(f"{mode}/free", phase, *free)
             forced = self._forced(phase, trained, start)
             tensors |= self._updated(f"{mode}/forced", phase, *forced)
@@ -412,7 +441,7 @@ class JaxRun:
                     loss, _, collections, _, _, gradients = self._train(phase, variables, batch)
                     trained, frozen = self._split(phase, variables["params"])
                     params, states[phase.name] = self._update(
-                        phase, gradients[0], states[phase.name], trained
+                        phase, self._stilled(phase, gradients[0]), states[phase.name], trained
                     )
                     merged = unflatten_dict({**frozen, **params})
                     variables = {**variables, **collections, "params": merged}

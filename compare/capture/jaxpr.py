@@ -7,6 +7,7 @@ their rules hold. Perturbing out here, and not where the tag is set, leaks no tr
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,12 @@ import numpy as np
 from jax.extend import core
 
 from compare.capture import BRANCHES, FUNCTIONS, Tap, numbered
+from compare.capture.lifting import HIDDEN, narrow
 
 TAG = "diptych"
-POOLS = {"reduce_window_max": "max_pool", "reduce_window_sum": "avg_pool"}
+NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
+PRIMITIVES = {"reduce_window_max": "max_pool", "logistic": "sigmoid"}
 INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
-HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|equinox|contextlib)[/\\.]")
 
 
 def tag(path: str, leaf: str, kind: str) -> str:
@@ -41,23 +43,11 @@ def source(eqn: Any) -> str:
 
 def function(eqn: Any) -> str | None:
     """The name of the function that this equation calls, if it is one that is recorded."""
-    name = POOLS.get(eqn.primitive.name) or eqn.params.get("name")
+    name = PRIMITIVES.get(eqn.primitive.name) or eqn.params.get("name")
     if eqn.primitive.name == "custom_jvp_call":
         inner = eqn.params["call_jaxpr"].eqns
         name = inner[0].params.get("name") if len(inner) == 1 else None
     return name if name in FUNCTIONS else None
-
-
-def _dtype(value: Any) -> Any:
-    return value.dtype if hasattr(value, "dtype") else np.result_type(value)
-
-
-def _low(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 64
-
-
-def _lift(value: Any) -> Any:
-    return jnp.asarray(value, jnp.float64) if _low(_dtype(value)) else value
 
 
 class Walk:
@@ -66,7 +56,6 @@ class Walk:
     Args:
       perturb: values to add at the taps, by key; a gradient with respect to one is the gradient of
         that layer's output.
-      lift: run everything in float64, whatever smaller type the code itself names.
       inputs: record the inputs of modules, too (under `key:in0` …).
       root: whether the first component of the name stack is the root module's own.
 
@@ -75,24 +64,24 @@ class Walk:
       branches: inputs of the functions that have a kink, by key.
       info: the `Tap` of each key.
       aliases: keys whose value is that of the key before (a container's, and its last layer's).
-      lifted: "source: type" of each cast that was lifted.
+      narrow: "source: type" of what falls below float64.
     """
 
     def __init__(
         self,
         perturb: Mapping[str, Any] | None = None,
         *,
-        lift: bool = False,
         inputs: bool = False,
         root: bool = True,
     ):
         self.perturb = perturb or {}
-        self.options = {"lift": lift, "inputs": inputs, "root": root}
+        self.options = {"inputs": inputs, "root": root}
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
         self.info: dict[str, Tap] = {}
         self.aliases: dict[str, str] = {}
-        self.lifted: dict[str, None] = {}
+        self.narrow: dict[str, None] = {}
+        self._quiet = False
         self._last: tuple[str, Any] | None = None
         self._seen: dict[str, int] = {}
 
@@ -100,14 +89,22 @@ class Walk:
         """The outputs of `jaxpr`; `scope` is the name stack around it."""
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
-        last = _last_uses(jaxpr)
+        last, spelled = _last_uses(jaxpr), _spelled_out(jaxpr)
         for position, eqn in enumerate(jaxpr.eqns):
             values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
-            if self.options["lift"]:
-                values = [_lift(value) for value in values]
-            outputs = self._equation(eqn, values, _join(scope, str(eqn.source_info.name_stack)))
-            if self.options["lift"]:
-                outputs = [_lift(value) for value in outputs]
+            here = _join(scope, str(eqn.source_info.name_stack))
+            called, ends = spelled.get(position, (None, False))
+            if called and not self._quiet:
+                outputs = self._calling(eqn, values, here)
+                if ends:
+                    outputs = self._called(called, eqn, outputs, here)
+            else:
+                outputs = self._equation(eqn, values, here)
+            for variable in eqn.outvars:
+                dtype = getattr(variable.aval, "dtype", None)
+                if dtype is not None and narrow(dtype):
+                    where = source(eqn) or eqn.primitive.name
+                    self.narrow[f"{where}: {np.dtype(dtype).name}"] = None
             env |= dict(zip(eqn.outvars, outputs, strict=True))
             for variable in last.get(position, ()):
                 env.pop(variable, None)
@@ -117,47 +114,42 @@ class Walk:
         name = eqn.primitive.name
         if name == "name":
             return [self._tagged(eqn, values[0])]
-        if called := function(eqn):
-            outputs = self._bind(eqn, values, scope)
-            if len(outputs) == 1 and jnp.issubdtype(outputs[0].dtype, jnp.floating):
-                path = self._path(scope)
-                base = f"{path}/{called}" if path else called
-                tap = Tap(path, called, source(eqn), function=True)
-                key = numbered(self._seen, base)
-                if called in BRANCHES:
-                    self.branches[key] = values[0]
-                outputs = [self._record(key, tap, outputs[0])]
-            return outputs
+        if not self._quiet and (called := function(eqn)):
+            outputs = self._calling(eqn, values, scope)
+            return self._called(called, eqn, outputs, scope, values[0])
         if name == "scan":
             return self._scan(eqn, values, scope)
         return self._bind(eqn, values, scope)
 
+    def _calling(self, eqn: Any, values: list, scope: str) -> list:
+        """An equation inside a recorded function: selu is made of elu, only selu is recorded."""
+        self._quiet = True
+        try:
+            return self._equation(eqn, values, scope)
+        finally:
+            self._quiet = False
+
+    def _called(self, called: str, eqn: Any, outputs: list, scope: str, value: Any = None) -> list:
+        """Records what a function gives, and what it was given where it has a kink."""
+        if len(outputs) != 1 or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
+            return outputs
+        path = self._path(scope)
+        key = numbered(self._seen, f"{path}/{called}" if path else called)
+        if called in BRANCHES and value is not None:
+            self.branches[key] = value
+        return [self._record(key, Tap(path, called, source(eqn), function=True), outputs[0])]
+
     def _bind(self, eqn: Any, values: list, scope: str) -> list:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        whole = eqn.primitive.name not in INLINED
-        if inner is not None and (not whole or self._moved(inner, values)):
+        if inner is not None and eqn.primitive.name in INLINED:
             closed = hasattr(inner, "consts")
-            consts = inner.consts if closed else ()
-            return self.run(inner.jaxpr if closed else inner, consts, values, scope)
-        params = dict(eqn.params)
-        if self.options["lift"]:
-            for key in ("new_dtype", "preferred_element_type", "dtype"):
-                if params.get(key) is not None and _low(params[key]):
-                    self._list(eqn, params[key])
-                    params[key] = np.dtype(np.float64)
-        bound = eqn.primitive.get_bind_params(params)
+            return self.run(
+                inner.jaxpr if closed else inner, inner.consts if closed else (), values, scope
+            )
+        bound = eqn.primitive.get_bind_params(eqn.params)
         functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX: a pair
         result = eqn.primitive.bind(*functions, *values, **params)
         return list(result) if eqn.primitive.multiple_results else [result]
-
-    def _moved(self, inner: Any, values: list) -> bool:
-        """Whether lifting has changed the types that a rule bound whole was traced for."""
-        variables = (inner.jaxpr if hasattr(inner, "consts") else inner).invars
-        return any(
-            v.aval.dtype != _dtype(x)
-            for v, x in zip(variables, values, strict=True)
-            if hasattr(v.aval, "dtype") and self.options["lift"]
-        )
 
     def _tagged(self, eqn: Any, value: Any) -> Any:
         mark, _, rest = eqn.params["name"].partition("|")
@@ -214,24 +206,48 @@ class Walk:
             unroll=params["unroll"],
         )
         for key, name in outer.items():
-            self.info[name] = inside.info[key]
+            steps = -params["length"] if params["reverse"] else params["length"]
+            self.info[name] = dataclasses.replace(inside.info[key], steps=steps)
             if key in inside.aliases:
                 self.aliases[name] = outer[inside.aliases[key]]
             else:
                 self.taps[name] = taps[key]
             if key in branches:
                 self.branches[name] = branches[key]
-        self.lifted |= inside.lifted
+        self.narrow |= inside.narrow
         return [*carry, *ys]
-
-    def _list(self, eqn: Any, dtype: Any) -> None:
-        self.lifted[f"{source(eqn) or eqn.primitive.name}: {np.dtype(dtype).name}"] = None
 
     def _path(self, scope: str) -> str:
         parts = [re.sub(r"(?<=.)\.\w+$", "", part) for part in scope.split("/") if part]
         if self.options["root"] and parts and parts[0] != "loss":
             parts = parts[1:]
         return "/".join(parts)
+
+
+def _spelled_out(jaxpr: Any) -> dict[int, tuple[str, bool]]:
+    """Equations of functions of jax.nn that are neither jitted nor custom: gelu, sigmoid, softmax.
+
+    Returns: by position, the function's name and whether the equation is its last. Two calls that
+      follow one another on one line count as one.
+    """
+    calls: list[tuple[str, tuple] | None] = []
+    for eqn in jaxpr.eqns:
+        traceback = eqn.source_info.traceback
+        frames = traceback.frames if traceback else []
+        outermost = next(
+            (i for i in range(len(frames) - 1, -1, -1) if NN.search(frames[i].file_name)), None
+        )
+        name = None if outermost is None else frames[outermost].function_name
+        if outermost is None or name not in FUNCTIONS:
+            calls.append(None)
+            continue
+        outside = tuple((f.file_name, f.line_num) for f in frames[outermost + 1 :])
+        calls.append((name, (outside, str(eqn.source_info.name_stack))))
+    return {
+        i: (call[0], i + 1 == len(calls) or calls[i + 1] != call)
+        for i, call in enumerate(calls)
+        if call is not None
+    }
 
 
 def _join(scope: str, inner: str) -> str:

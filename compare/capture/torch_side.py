@@ -25,7 +25,11 @@ from compare.twin import Phase, Twin
 from compare.weights import Leaf
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)
-NARROWING = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+NARROWING = {
+    torch.Tensor.float: "float32",
+    torch.Tensor.half: "float16",
+    torch.Tensor.bfloat16: "bfloat16",
+}
 HIDDEN = re.compile(r"[/\\](compare[/\\]capture|torch|contextlib)[/\\.]")
 NAMES = {"hardtanh": "hard_tanh"}
 
@@ -130,14 +134,17 @@ class Recorder(TorchFunctionMode):
             key = numbered(self._seen, name)
             self._calls.append((name, key, source()))
             if self._inputs:
-                for suffix, value in leaves(args):
-                    self.taps[f"{key}:in{suffix}"] = value.detach().clone()
+                for suffix, value in leaves(args[0] if len(args) == 1 else args):
+                    whole, hash_, count = key.partition("#")
+                    self.taps[f"{whole}:in{suffix}{hash_}{count}"] = value.detach().clone()
 
         return hook
 
     def _close(self, name: str, module: nn.Module):
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
             _, key, where = self._calls.pop()
+            if any(output is arg for arg in args) and isinstance(output, torch.Tensor):
+                output = output.view_as(output)  # a place of its own, with its own gradient
             for suffix, value in leaves(output):
                 if value.is_floating_point():
                     whole, hash_, count = key.partition("#")
@@ -145,6 +152,7 @@ class Recorder(TorchFunctionMode):
                     kind = known.kind if known else type(module).__name__
                     tap = Tap(name, kind, where, name in self._functional)
                     self._record(whole + suffix + hash_ + count, tap, value)
+            return output
 
         return hook
 
@@ -181,21 +189,21 @@ class Recorder(TorchFunctionMode):
             if key in self._impose:
                 theirs = to_torch(self._impose[key], x.dtype, x.device)
                 output, self.flips[key] = imposed(name, func, x, theirs, args[1:], kwargs)
-                if kwargs.get("inplace"):
+                if kwargs.get("inplace") or func.__name__.endswith("_"):
                     output = x.copy_(output)
             else:
                 output = func(*args, **kwargs)
         else:
             output = func(*args, **kwargs)
         if not inside and isinstance(output, torch.Tensor) and output.is_floating_point():
-            self._record(key, Tap(path, name, where or source(), True), output)
+            self._record(key, Tap(path, name, source(), True), output)
         return output
 
     def _lifted(self, func: Any, args: Any, kwargs: dict) -> tuple[Any, Any, dict]:
         named = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype) and a in LOW]
         if func not in NARROWING and not named:
             return func, args, kwargs
-        name = str(named[0]) if named else f"Tensor.{func.__name__}()"
+        name = str(named[0]) if named else NARROWING[func]
         self.lifted[f"{source()}: {name.removeprefix('torch.')}"] = None
         if func in NARROWING:
             return torch.Tensor.double, args, kwargs
@@ -225,12 +233,15 @@ def specification(model: Any) -> tuple[dict[str, Leaf], dict[str, str]]:
     owners = {name: type(m).__name__ for name, m in model.named_modules(remove_duplicate=False)}
     found: dict[str, Leaf] = {}
     aliases: dict[str, str] = {}
-    first: dict[int, str] = {}
+    first: dict[Any, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) in first:
-            aliases[name] = first[id(tensor)]
+        storage = id(tensor)
+        if tensor.numel() and not tensor.is_meta:
+            storage = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if storage in first:
+            aliases[name] = first[storage]
             continue
-        first[id(tensor)] = name
+        first[storage] = name
         layer = owners.get(name.rpartition(".")[0], "")
         layer = next((kind for kind in ("LSTM", "GRU") if kind in layer), layer)
         found[name] = Leaf(
@@ -380,7 +391,8 @@ class TorchRun:
         loss = self.twin.objective("torch", phase.loss)
         if loss is None:
             floats = [t for _, t in leaves(output) if t.is_floating_point()]
-            return sum((t * c).sum() for t, c in zip(floats, targets, strict=True))
+            products = [(t * c).sum() for t, c in zip(floats, targets, strict=True)]
+            return sum(products, torch.zeros((), dtype=self.dtype, device=self.device))
         return loss(output, *targets)
 
     def _train(self, phase: Phase, batch: dict, mode: str | None) -> dict[str, np.ndarray]:
@@ -391,9 +403,11 @@ class TorchRun:
         for parameter in self._parameters(Phase("")).values():
             parameter.grad = None
         if mode is None:
-            with self._settings():
+            lifting = Recorder(None, lift=True) if self.lifted else contextlib.nullcontext()
+            with self._settings(), lifting:
                 loss = self._objective(phase, self._call(phase, inputs), targets)
                 loss.backward()
+            self._still(phase)
             return {"loss": to_numpy(loss)}
         leaf = [x.requires_grad_(x.is_floating_point()) for x in inputs]
         with self._settings():
@@ -401,12 +415,15 @@ class TorchRun:
                 output = self._call(phase, [x.clone() for x in leaf])
                 recorder.scope("loss")
                 loss = self._objective(phase, output, targets)
-            loss.backward()
+            if loss.requires_grad:
+                loss.backward()
         self._keep(mode, recorder)
         tensors = _tensors(mode, output, recorder)
         tensors[f"{mode}/loss"] = to_numpy(loss)
         for name, buffer in self._buffers().items():
             tensors[f"{mode}/buffer/{name}"] = to_numpy(buffer)
+        if not loss.requires_grad:
+            return tensors
         for name, x in zip(self.twin.inputs, leaf, strict=True):
             if x.is_floating_point():
                 gradient = torch.zeros_like(x) if x.grad is None else x.grad
@@ -418,6 +435,12 @@ class TorchRun:
         for key, gradient in _arrays(recorder.gradients).items():
             tensors[f"{mode}/gradient/layer/{key}"] = gradient
         return tensors
+
+    def _still(self, phase: Phase) -> None:
+        """Exact zeros for gradients that are zero by analysis."""
+        for name, parameter in self._parameters(phase).items():
+            if f"{mode_name(phase)}/{name}" in self.given.still and parameter.grad is not None:
+                parameter.grad.zero_()
 
     def sections(self, trajectory: bool = True) -> Iterator[Section]:
         """forward in eval mode; per phase forward, gradients, step; trajectory by step; final.
@@ -466,6 +489,7 @@ class TorchRun:
         names = {p: name for name, p in parameters.items()}
         free = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
         optim.follow_schedule(phase.optimizer, free, 0)
+        self._still(phase)
         free.step()
         tensors = _updated(f"{mode}/free", parameters, optim.read_torch(free, names))
         with torch.no_grad():

@@ -8,8 +8,10 @@ To add one: a file here with `add(subparsers)`, which declares it through `comma
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ def command(
 
 def epilog(examples: Sequence[tuple[str, str]], notes: str = "") -> str:
     """Notes and examples, aligned."""
-    width = max((len(line) for line, _ in examples), default=0)
+    width = min(60, max((len(line) for line, _ in examples), default=0))
     lines = [f"  {line:{width}}   {does}".rstrip() for line, does in examples]
     shown = "\n".join(["examples:", *lines]) if lines else ""
     return "\n\n".join(part for part in (notes, shown) if part)
@@ -93,6 +95,19 @@ def say(args: argparse.Namespace) -> Any:
     from compare.console import make_console
 
     return make_console(args.color)
+
+
+@contextlib.contextmanager
+def busy(args: argparse.Namespace, name: str, what: str) -> Iterator[None]:
+    """A bar for work without parts, where somebody watches and it takes longer than a moment."""
+    if args.quiet or not sys.stderr.isatty():
+        yield
+        return
+    from compare.console import Progress
+
+    with Progress(1, args.color) as progress:
+        progress.update(name, what)
+        yield
 
 
 def columns(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, dump, emit, say
+from compare.commands import Subparsers, command, dump, emit, natural, say, writable
+from compare.errors import DiptychError
 
 
 def add(subparsers: Subparsers) -> None:
@@ -12,28 +13,80 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "bench",
         run,
-        "measure costs as ratios",
-        [("diptych bench overhead", "check against the same computations written by hand")],
-        "Run it with nothing else running: each side gets a process and an empty cache of its own.",
+        "measure costs as ratios, and count false alarms",
+        [
+            ("diptych bench overhead", "check against the same computations written by hand"),
+            ("diptych bench overhead cnn/lenet:LeNet", "the same of another twin"),
+            (
+                "diptych bench alarms --out results/clean_runs.tsv",
+                "100 clean runs: none may differ",
+            ),
+        ],
+        "Measure with nothing else running: each side gets a process and an empty cache of its own.",
     )
-    parser.add_argument("what", choices=("overhead",), help="the benchmark")
+    parser.add_argument("what", choices=("overhead", "alarms"), help="the benchmark")
     parser.add_argument(
-        "name", nargs="?", default="cnn/resnet:resnet18", metavar="NAME", help="the twin"
+        "name",
+        nargs="?",
+        default="cnn/resnet:resnet18",
+        metavar="NAME",
+        help="of overhead: the twin",
     )
+    parser.add_argument("--runs", type=natural, default=100, metavar="N", help="of alarms")
+    parser.add_argument("--out", metavar="PATH", help="of alarms: write the table, tab-separated")
 
 
 def run(args: argparse.Namespace) -> int:
+    return _alarms(args) if args.what == "alarms" else _overhead(args)
+
+
+def _overhead(args: argparse.Namespace) -> int:
     from compare.bench import overhead, rendered
     from compare.console import Progress
     from compare.discover import find
 
-    find(args.name)
+    twins = find(args.name)
+    if len(twins) != 1:
+        raise DiptychError(f"{args.name} names {len(twins)} twins; overhead takes one")
     with Progress(1, enabled=not args.quiet) as progress:
         progress.update(args.name, "check, then by hand")
-        measured = overhead(args.name)
+        measured = overhead(twins[0].name)
         progress.advance()
     emit(args, dump(measured))
     console = say(args)
     if console is not None:
         console.print(rendered(measured))
     return 0
+
+
+def _alarms(args: argparse.Namespace) -> int:
+    from compare.bench import alarms, tabulated
+    from compare.console import Progress
+    from compare.files import write_atomic
+    from compare.verdict import DIVERGED, INCONCLUSIVE
+
+    if not args.runs:
+        raise DiptychError("--runs 0 compares nothing; give at least 1")
+    writable(args.out)
+    with Progress(args.runs, enabled=not args.quiet) as progress:
+
+        def doing(twin: str, what: str) -> None:
+            if what == "building":
+                progress.advance()
+            progress.update(twin, what)
+
+        rows = alarms(args.runs, doing)
+    if args.out:
+        write_atomic(args.out, tabulated(rows))
+    emit(args, dump(rows))
+    console = say(args)
+    counts = {v: sum(row["verdict"] == v for row in rows) for v in (DIVERGED, INCONCLUSIVE)}
+    if console is not None:
+        if not args.quiet:
+            found = [row for row in rows if row["finding"]]
+            if found:
+                console.print(tabulated(found), end="")
+        console.print(
+            f"{len(rows)} clean runs: {counts[DIVERGED]} DIVERGED, {counts[INCONCLUSIVE]} INCONCLUSIVE"
+        )
+    return 1 if counts[DIVERGED] else 0

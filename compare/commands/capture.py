@@ -14,8 +14,14 @@ def add(subparsers: Subparsers) -> None:
         run,
         "run a twin on one backend and keep every tensor in a bundle",
         [
-            ("diptych capture cnn/lenet:LeNet --backend xla:cuda -o gpu.safetensors", "on one machine"),
-            ("diptych capture cnn/lenet:LeNet --backend torch:cpu -o cpu.safetensors", "on another"),
+            (
+                "diptych capture cnn/lenet:LeNet --backend xla:cuda -o gpu.safetensors",
+                "on one machine",
+            ),
+            (
+                "diptych capture cnn/lenet:LeNet --backend torch:cpu -o cpu.safetensors",
+                "on another",
+            ),
             ("diptych diff cpu.safetensors gpu.safetensors", "anywhere, without a framework"),
         ],
     )
@@ -50,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     twin = found[0].published() if args.full else found[0]
     with Progress(1, enabled=not args.quiet) as progress:
         pair = Pair(twin, args.seed)
-        bundle = capture(pair, args.backend, args.dtype, lambda what: progress.update(twin.name, what))
+        bundle = capture(
+            pair, args.backend, args.dtype, lambda what: progress.update(twin.name, what)
+        )
         progress.advance()
     bundle.save(args.out)
     kept = {"path": args.out, "tensors": len(bundle.tensors), "backend": args.backend}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
     console = say(args)
     loud = console is not None and not args.quiet
     if loud:
+        importlib.import_module("torch")  # the header names its CUDA device
         size = "full" if args.full else "small"
         where = {"seed": args.seed, "matmul": args.precision, "size": size}
         header(console, environment() | where)
@@ -96,16 +98,20 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
                 begun.append(twin)
             progress.update(twin, what)
 
-        report = check(
-            *twins,
-            seed=args.seed,
-            backends=backends,
-            full=args.full,
-            precision=args.precision,
-            steps=args.steps,
-            progress=doing,
-            finished=(lambda each: entry(console, each)) if loud else (lambda each: None),
-        )
+        try:
+            report = check(
+                *twins,
+                seed=args.seed,
+                backends=backends,
+                full=args.full,
+                precision=args.precision,
+                steps=args.steps,
+                progress=doing,
+                finished=(lambda each: entry(console, each)) if loud else (lambda each: None),
+            )
+        except Exception as error:
+            error.add_note("".join(begun[-1:]))  # whose it was
+            raise
         progress.advance()
     if console is not None:
         summary(console, report.to_dict())

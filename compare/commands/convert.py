@@ -9,7 +9,7 @@ import gc
 import os
 from typing import TYPE_CHECKING, Any
 
-from compare.commands import Subparsers, command, dump, emit, say, writable
+from compare.commands import Subparsers, busy, command, dump, emit, say, writable
 from compare.errors import DiptychError
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         writable(path, folder=bool(path) and os.path.isdir(path) and path == args.target)
     gc.disable()  # importing two frameworks makes much and drops nothing: a fifth of the time
     try:
-        done = convert(twin, args.source, args.target, force=args.force)
+        with busy(args, twin.name, "converting"):
+            done = convert(twin, args.source, args.target, force=args.force)
     finally:
         gc.enable()
     emit(args, lambda: dump({"twin": twin.name, **dataclasses.asdict(done)}))

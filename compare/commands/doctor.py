@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, dump, emit, say
+from compare.commands import Subparsers, busy, command, dump, emit, say
 
 
 def add(subparsers: Subparsers) -> None:
@@ -21,7 +21,8 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from compare.doctor import examine
 
-    found = examine()
+    with busy(args, "torch and jax", "importing"):
+        found = examine()
     emit(args, lambda: dump(found))
     console = say(args)
     if console is not None:

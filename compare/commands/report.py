@@ -67,6 +67,7 @@ def read(path: str) -> dict[str, Any]:
     """
     from compare.files import bad, existing_file, reason
     from compare.report import EXIT, SCHEMA
+    from compare.verdict import worst
 
     file = existing_file(path)
     try:
@@ -83,4 +84,21 @@ def read(path: str) -> dict[str, Any]:
     for key, kind in (("twins", list), ("environment", dict), ("run", dict), ("skipped", list)):
         if not isinstance(saved.get(key), kind):
             raise bad(path, f"lacks its part {key!r}", "write it again")
+    for number, each in enumerate(saved["twins"], 1):
+        if not _whole(each, list(EXIT)):
+            raise bad(path, f"its twin {number} is incomplete", "write it again")
+    if saved["verdict"] != worst(each["verdict"] for each in saved["twins"]):
+        raise bad(path, "its verdict is not that of its twins", "write it again")
     return saved
+
+
+def _whole(entry: Any, verdicts: list[str]) -> bool:
+    """Whether an entry has what every view of it needs."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("stages"), list):
+        return False
+    return (
+        isinstance(entry.get("name"), str)
+        and entry.get("verdict") in verdicts
+        and isinstance(entry.get("coverage"), dict)
+        and all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in entry["stages"])
+    )

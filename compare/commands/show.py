@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.commands import Subparsers, columns, command, dump, emit, say
+from compare.commands import Subparsers, busy, columns, command, dump, emit, say
 from compare.errors import DiptychError
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def run(args: argparse.Namespace) -> int:
     if len(rooms) > 1:
         raise DiptychError(f"{args.name!r} means {len(rooms)} files, name one: {', '.join(rooms)}")
     files = {side: _source(twins[0], side) for side in SIDES}
-    weights = {twin.name: _weights(twin, args.full) for twin in twins} if args.weights else None
+    weights = None
+    if args.weights:
+        with busy(args, args.name, "weights"):
+            weights = {twin.name: _weights(twin, args.full) for twin in twins}
     emit(args, lambda: dump({"name": args.name, **files, "weights": weights}))
     console = say(args)
     if console is None:

@@ -10,10 +10,10 @@ ADAM = ("adam", {"lr": 2e-4, "betas": (0.5, 0.999)})
 
 DCGAN = Twin(
     config={"latent_dim": 100, "features": 8, "channels": 1, "image_size": 16},
-    inputs={"x": Image(8, 1, 16, 16), "z": Array((8, 100))},
+    inputs={"x": Image(32, 1, 16, 16), "z": Array((32, 100))},
     call="discriminate",
     loss="discriminator_loss",
-    data=partial(digits, batch=8, size=16, scale="signed"),
+    data=partial(digits, batch=32, size=16, scale="signed"),
     phases=(
         Phase(
             "discriminator",

@@ -1,0 +1,84 @@
+"""No hidden float32: casts that JAX code itself names are lifted to float64 while it is traced.
+
+After the trace it would be too late: constants are rounded already, and custom rules are traced for
+the narrow type. The one function that all of JAX's casts pass through is replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax.core.scope import Scope
+from jax._src.lax import lax
+from jax.extend.core import primitives
+
+HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|optax|equinox|contextlib)[/\\.]")
+
+
+def narrow(dtype: Any) -> bool:
+    """Whether a dtype is a floating one below float64."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 64
+
+
+def caller() -> str:
+    """Where user code made the present call, as "file:line"."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not HIDDEN.search(frame.f_code.co_filename):
+            return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+@contextlib.contextmanager
+def lifted(found: dict[str, None]) -> Iterator[None]:
+    """Inside, a cast to a narrow type gives float64, and is listed in `found` as "source: type".
+
+    Parameters' initialisers are left alone: Flax runs them for their shapes only.
+    """
+    convert, param = lax._convert_element_type, Scope.param
+    depth = 0
+
+    def wide(operand: Any, new_dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if new_dtype is not None and not depth:
+            with contextlib.suppress(TypeError):  # extended dtypes, of random keys
+                dtype = np.dtype(new_dtype)
+                if narrow(dtype):
+                    found[f"{caller()}: {dtype.name}"] = None
+                    new_dtype = np.dtype(np.float64)
+        return convert(operand, new_dtype, *args, **kwargs)
+
+    def unlifted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        try:
+            return param(*args, **kwargs)
+        finally:
+            depth -= 1
+
+    def accumulating(bind: Any) -> Any:
+        def wide_bind(*args: Any, preferred_element_type: Any = None, **params: Any) -> Any:
+            if preferred_element_type is not None and narrow(preferred_element_type):
+                found[f"{caller()}: {np.dtype(preferred_element_type).name}"] = None
+                preferred_element_type = np.dtype(np.float64)
+            return bind(*args, preferred_element_type=preferred_element_type, **params)
+
+        return wide_bind
+
+    products = (primitives.dot_general_p, primitives.conv_general_dilated_p)
+    lax._convert_element_type, Scope.param = wide, unlifted
+    for product in products:
+        product.bind = accumulating(product.bind)
+    try:
+        yield
+    finally:
+        lax._convert_element_type, Scope.param = convert, param
+        for product in products:
+            del product.bind  # the class's own again
