@@ -169,7 +169,7 @@ def _jax(pair: Any, dtype: str, trajectory: bool) -> None:
 
 
 def alarms(runs: int, progress: Callable[[str, str], None]) -> list[dict[str, Any]]:
-    """Clean runs, which ought to raise no alarm: the catalogue in turn, every run with its own seed.
+    """Clean runs, which ought to raise no alarm: the catalogue in turn, each with its own seed.
 
     Returns: a row per run: twin, seed, verdict, the worst share of what is allowed on either tier.
     """

@@ -137,7 +137,8 @@ class Judge:
                 continue
             j = self._aligned(name, j, t.shape)
             if j is None:
-                text = f"{step}{name} has shape {t.shape} in PyTorch, {theirs.tensors[other].shape} in JAX"
+                shape = theirs.tensors[other].shape
+                text = f"{step}{name} has shape {t.shape} in PyTorch, {shape} in JAX"
                 stage.findings.append((V.DIVERGED, text))
                 continue
             judged = V.tier1(
@@ -216,10 +217,11 @@ class Judge:
             error = max((f.error for f in others), default=0.0)
             reach = 4 * max(error, 4 * unit * flip.scale)
             if flip.count > 4 * max(most, 1):
-                text = f"{key}: {flip.count} branches differ from float64's, the references' worst is {most}"
+                text = f"{key}: {flip.count} branches differ from float64's, references: {most}"
                 stage.findings.append((V.DIVERGED, text))
             elif flip.farthest > reach:
-                text = f"{key}: a branch differs {flip.farthest:.1e} from the kink; rounding reaches {reach:.1e}"
+                place = f"{flip.farthest:.1e} from the kink; rounding reaches {reach:.1e}"
+                text = f"{key}: a branch differs {place}"
                 stage.findings.append((V.DIVERGED, text))
 
     def summarise(self, trained: list[str], visible: Callable[[str], bool]) -> None:
@@ -293,7 +295,7 @@ class Judge:
         return Section(section.stage, tensors, section.step), noise
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:
-        """The gradient scale of each mode; remembers parameters whose gradient is zero by analysis."""
+        """The gradient scale of each mode; remembers parameters with a gradient of zero."""
         scale: dict[str, float] = {}
         sizes = {
             name: V.norm(array)

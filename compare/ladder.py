@@ -14,7 +14,6 @@ from compare.errors import DiptychError
 from compare.judge import Judge, Result
 from compare.optim import START
 from compare.twin import Twin, generator
-from compare.verdict import Judged
 from compare.weights import WeightMap
 from compare.weights import build as build_map
 
@@ -124,9 +123,8 @@ def parse(backend: str) -> tuple[str, str, str]:
     framework, _, device = place.partition(":")
     modes = {"torch": ("", "compile"), "xla": ("", "eager")}
     if framework not in modes or device not in ("cpu", "cuda") or mode not in modes[framework]:
-        raise DiptychError(
-            f"backend {backend!r} is unknown: torch:cpu, torch:cuda (+compile), xla:cpu, xla:cuda (+eager)"
-        )
+        known = "torch:cpu, torch:cuda (+compile), xla:cpu, xla:cuda (+eager)"
+        raise DiptychError(f"backend {backend!r} is unknown: {known}")
     return framework, device, mode
 
 

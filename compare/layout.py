@@ -1,4 +1,4 @@
-"""Where the axes stand: NCHW in PyTorch, NHWC in JAX; permuted here, at the edges, and nowhere else."""
+"""Where the axes stand: NCHW in PyTorch, NHWC in JAX; permuted here, at the edges."""
 
 from __future__ import annotations
 

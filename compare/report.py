@@ -22,7 +22,7 @@ SHOWN = 20  # findings of a stage that are written out; the rest is counted
 
 def environment() -> dict[str, Any]:
     """Versions, platform and thread counts: what a figure may depend on."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

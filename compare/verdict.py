@@ -1,12 +1,12 @@
 """Same or not: the two limits of the harness, applied to one tensor.
 
-Tier 1, the same mathematics, in float64: ||t - j|| <= max(1e-9 ||t||, 8 N64), where N64 is the worst
-of two torch runs whose weights and inputs were moved by one ulp. Correct twins agree to 1e-12 and
-better; the mildest real fault known shows at 1e-8.
+Tier 1, the same mathematics, in float64: ||t - j|| <= max(1e-9 ||t||, 8 N64), where N64 is the
+worst of two torch runs whose weights and inputs were moved by one ulp. Correct twins agree to 1e-12
+and better; the mildest real fault known shows at 1e-8.
 
 Tier 2, the same numerics, in a backend's own dtype: ||R - R64|| <= 4 max(N, 4u ||R64||), where R64
-is the float64 torch run on R's own branches, N the worst error of five torch runs of that dtype, and
-u the dtype's unit roundoff.
+is the float64 torch run on R's own branches, N the worst error of five torch runs of that dtype,
+and u the dtype's unit roundoff.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The weight map: which PyTorch tensor, or slice of one, is which Flax leaf.
 
 It is a bijection: every storage of either side is used exactly once, whatever is left over is a
-difference, and nothing is paired by shape alone. The same links carry gradients and optimizer state.
+difference, and nothing is paired by shape alone. The same links carry gradients and optimizer
+state.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Link:
     torch: str
     jax: Path
     shape: tuple[int, ...]
-    perm: Path | tuple[int, ...] = ()
+    perm: tuple[int, ...] = ()
     rows: tuple[int, int] | None = None
     how: str = "as it is"
 
@@ -78,7 +79,7 @@ class WeightMap:
         return ", ".join(paths)
 
     def to_jax(self, state: Mapping[str, np.ndarray]) -> dict[Path, np.ndarray]:
-        """Flax leaves by path from PyTorch tensors by name; names absent from `state` are skipped."""
+        """Flax leaves by path from PyTorch tensors by name; names not in `state` are skipped."""
         return {
             link.jax: np.ascontiguousarray(link.forward(state[link.torch]))
             for link in self.links
@@ -170,14 +171,14 @@ def build(
             if packed:
                 links += packed
                 if rows != leaf.shape[0]:
-                    text = f"{name}: {leaf.shape[0] - rows} of {leaf.shape[0]} rows have no counterpart"
-                    differences.append(text)
+                    lacking = f"{leaf.shape[0] - rows} of {leaf.shape[0]} rows"
+                    differences.append(f"{name}: {lacking} have no counterpart")
                 continue
             if attribute == "num_batches_tracked":
                 uncounted.append(f"{name}: a counter that Flax's own BatchNorm has not")
                 continue
             where = f"a {' or '.join(dict.fromkeys(candidates))} at {module or 'the root'}"
-            differences.append(f"{name} {leaf.shape} has no counterpart: JAX has not {where}")
+            differences.append(f"{name} {leaf.shape} has no counterpart: JAX lacks {where}")
             continue
         link = _link(name, leaf, found, shapes[found])
         permuted = tuple(leaf.shape[axis] for axis in link.perm) if link.perm else leaf.shape

@@ -1,4 +1,4 @@
-"""Capture: run one side on one backend and record what happens inside, without touching the model."""
+"""Capture: run one side on one backend and record what happens inside, the model untouched."""
 
 from __future__ import annotations
 

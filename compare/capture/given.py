@@ -1,4 +1,4 @@
-"""What every run of one check is given: weights, inputs, gradients and optimizer state, by NumPy."""
+"""What every run of one check is given: weights, inputs, gradients, optimizer state; by NumPy."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Given:
       cotangents: per phase, the arrays of the default loss (or a drawn target).
       gradients: per phase, what the teacher-forced update is given.
       optimizer: per phase, the state that it starts from, by slot.
-      still: "mode/name" of parameters whose gradient is zero by analysis. Their rounding noise would
-        become whole steps of Adam, so their updates get exact zeros.
+      still: "mode/name" of parameters whose gradient is zero by analysis. Their rounding noise
+        would become whole steps of Adam, so their updates get exact zeros.
     """
 
     state: dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""JAX's side of a capture: a model traced once per mode, walked, and differentiated at its layers."""
+"""JAX's side of a capture: a model traced once a mode, walked, differentiated at its layers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.ad_checkpoint import checkpoint_name
 
 from compare import optim
 from compare.capture import Section, Tap
@@ -81,7 +81,7 @@ def _mode(model: Any, train: bool, method: Any) -> dict[str, bool]:
     """The mode as the model's own keyword, if it has one."""
     if callable(method) and not isinstance(method, str):
         return {}
-    target = getattr(model, method) if method else getattr(model, "__call__", model)
+    target = getattr(model, method) if method else model.__call__
     names = inspect.signature(target).parameters
     if "train" in names:
         return {"train": train}
@@ -192,7 +192,8 @@ class JaxRun:
         with nn.intercept_methods(_intercept):
             if isinstance(model, nn.Module):
                 method = _method(twin, call, train)
-                mode, mutable = _mode(model, train, method), list(collections) if train else False
+                mode: dict[str, Any] = _mode(model, train, method)
+                mutable = list(collections) if train else False
                 result = model.apply(variables, *inputs, method=method, mutable=mutable, **mode)
                 return result if train else (result, collections)
             apply, tree = model, {}
@@ -227,9 +228,8 @@ class JaxRun:
                         x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.floating)
                     ]
                     if len(floats) != len(drawn):
-                        raise DiptychError(
-                            f"{self.twin.name}: JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
-                        )
+                        counts = f"JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
+                        raise DiptychError(f"{self.twin.name}: {counts}")
                     products = [(x * c).sum() for x, c in zip(floats, drawn, strict=True)]
                     value = sum(products, jnp.zeros((), self.dtype))
                 else:

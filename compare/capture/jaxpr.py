@@ -255,7 +255,7 @@ def _join(scope: str, inner: str) -> str:
 
 
 def _last_uses(jaxpr: Any) -> dict[int, list]:
-    """For each equation, the variables that nothing after it reads: they are dropped, to save memory."""
+    """For each equation, the variables that nothing after it reads: dropped, to save memory."""
     last: dict[Any, int] = {}
     for position, eqn in enumerate(jaxpr.eqns):
         for variable in eqn.invars:

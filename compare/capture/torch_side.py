@@ -119,8 +119,8 @@ class Recorder(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        super().__exit__(exc_type, exc_val, exc_tb)
         for handle in self._handles:
             handle.remove()
         self._last = None
@@ -164,8 +164,8 @@ class Recorder(TorchFunctionMode):
         last = self._last
         if last is None or last[0] is not value or last[1] != value._version:
             # A clone: a later in-place activation overwrites what is seen here.
-            self._last = (value, value._version, value.detach().clone())
-        self.taps[key] = self._last[2]
+            last = self._last = (value, value._version, value.detach().clone())
+        self.taps[key] = last[2]
         if value.requires_grad:
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
@@ -466,7 +466,7 @@ class TorchRun:
     def _settings(self) -> Iterator[None]:
         """The run's dtype is the default one; where asked, whatever falls below it is found."""
         default = torch.get_default_dtype()
-        homes = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        homes: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         allowed = [home.allow_tf32 for home in homes]
         torch.set_default_dtype(self.dtype)
         for home in homes:

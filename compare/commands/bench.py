@@ -22,7 +22,7 @@ def add(subparsers: Subparsers) -> None:
                 "100 clean runs: none may differ",
             ),
         ],
-        "Measure with nothing else running: each side gets a process and an empty cache of its own.",
+        "Measure with nothing else running: each side gets a process and an empty cache.",
     )
     parser.add_argument("what", choices=("overhead", "alarms"), help="the benchmark")
     parser.add_argument(
@@ -86,7 +86,6 @@ def _alarms(args: argparse.Namespace) -> int:
             found = [row for row in rows if row["finding"]]
             if found:
                 console.print(tabulated(found), end="")
-        console.print(
-            f"{len(rows)} clean runs: {counts[DIVERGED]} DIVERGED, {counts[INCONCLUSIVE]} INCONCLUSIVE"
-        )
+        found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        console.print(f"{len(rows)} clean runs: {found}")
     return 1 if counts[DIVERGED] else 0

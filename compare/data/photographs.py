@@ -1,4 +1,4 @@
-"""Crops of photographs: a Chinese temple and a flower, 427x640 pixels (shipped with scikit-learn)."""
+"""Crops of two photographs, a temple and a flower, 427x640 pixels (shipped with scikit-learn)."""
 
 from __future__ import annotations
 

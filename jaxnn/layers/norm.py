@@ -51,9 +51,7 @@ class BatchNorm(nn.Module):
         if train:
             n = x.size // self.num_features
             if n == 1:
-                raise ValueError(
-                    f"Expected more than 1 value per channel when training, got input size {x.shape}"
-                )
+                raise ValueError(f"one value per channel in training, from an input of {x.shape}")
             axes = tuple(range(x.ndim - 1))
             mean, var = jnp.mean(x, axes), jnp.var(x, axes)  # jnp.var takes two passes
             if not self.is_initializing():

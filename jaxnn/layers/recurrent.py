@@ -86,7 +86,8 @@ class LSTM(nn.Module):
             # h' = sigmoid(o) tanh(c')
             return nn.sigmoid(o) * jnp.tanh(c), c
 
-        return _run(self, x, lengths, step, gates=4, states=2)
+        output, (h_n, c_n) = _run(self, x, lengths, step, gates=4, states=2)
+        return output, (h_n, c_n)
 
 
 class GRU(nn.Module):

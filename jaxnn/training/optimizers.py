@@ -102,8 +102,8 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
     """`optax.scale_by_adam` with a bias correction that is exact in float32.
 
     Without x64 optax computes 1 - b2^t in float32, where the subtraction from 1 loses digits: the
-    first steps are off by about 1e-5 of their length. torch computes it in double; -expm1(t log b2) keeps
-    full precision in float32.
+    first steps are off by about 1e-5 of their length. torch computes it in double;
+    -expm1(t log b2) keeps full precision in float32.
     """
     rates = [math.log(b) if b else -math.inf for b in (b1, b2)]
 

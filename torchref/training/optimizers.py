@@ -1,8 +1,8 @@
 """Optimizers: torch.optim's own.
 
 They hold the parameters and change them in place: `sgd(model.parameters(), lr=0.1)`; the learning
-rate is a float in `param_groups`, which a scheduler overwrites. `sgd` and `adam` add weight decay to
-the gradient, `adamw` (default 1e-2) decays the parameters directly.
+rate is a float in `param_groups`, which a scheduler overwrites. `sgd` and `adam` add weight decay
+to the gradient, `adamw` (default 1e-2) decays the parameters directly.
 """
 
 from torch.optim import SGD as sgd
