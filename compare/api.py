@@ -26,7 +26,7 @@ def prepare() -> None:
     """JAX's persistent cache of compiled programs, unless the user has set one."""
     import jax
 
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "diptych" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -66,6 +66,7 @@ SMALL = dataclasses.replace(
     config={"num_classes": 5, "width": 8},
     inputs={"x": Image(4, 3, 32, 32)},
     targets={"labels": Labels(4, 5)},
+    data=None,
 )
 STEPPED = {"cnn/lenet:LeNet": TWINS["cnn/lenet:LeNet"], "cnn/resnet:small": SMALL}
 

@@ -21,7 +21,7 @@ __all__ = [
     "train_step",
 ]
 
-_normal = nn.initializers.normal(0.02)
+_weights = {"use_bias": False, "kernel_init": nn.initializers.normal(0.02)}
 _leaky_relu = partial(nn.leaky_relu, negative_slope=0.2)
 
 
@@ -34,28 +34,21 @@ def _doublings(image_size: int) -> int:
 
 def _up(planes: int, stride: int = 2, padding: int = 1) -> nn.ConvTranspose:
     """Transposed 4x4 convolution: 1x1 -> 4x4 with (1, 0), doubling with (2, 1)."""
-    pad = 3 - padding  # of the dilated input; torch's padding crops the output
+    pad = (3 - padding, 3 - padding)  # of the dilated input; torch's padding crops the output
     return nn.ConvTranspose(
         planes,
         (4, 4),
         strides=(stride, stride),
-        padding=((pad, pad), (pad, pad)),
-        use_bias=False,
+        padding=(pad, pad),
         transpose_kernel=True,
-        kernel_init=_normal,
+        **_weights,
     )
 
 
 def _down(planes: int, stride: int = 2, padding: int = 1) -> nn.Conv:
     """4x4 convolution: halving with (2, 1), 4x4 -> 1x1 with (1, 0)."""
-    return nn.Conv(
-        planes,
-        (4, 4),
-        strides=(stride, stride),
-        padding=((padding, padding), (padding, padding)),
-        use_bias=False,
-        kernel_init=_normal,
-    )
+    pad = (padding, padding)
+    return nn.Conv(planes, (4, 4), strides=(stride, stride), padding=(pad, pad), **_weights)
 
 
 class Generator(nn.Module):
@@ -65,10 +58,7 @@ class Generator(nn.Module):
       latent_dim: L.
       features: channels before the last doubling; every earlier map has twice as many as the next.
       channels: C.
-      image_size: S, a power of two and at least 16.
-
-    Raises:
-      ValueError: if `image_size` is another number.
+      image_size: S, a power of two and at least 16; anything else raises a ValueError.
     """
 
     latent_dim: int = 100
@@ -98,10 +88,7 @@ class Discriminator(nn.Module):
     Args:
       features: channels after the first halving; they double at each one that follows.
       channels: C.
-      image_size: S, a power of two and at least 16.
-
-    Raises:
-      ValueError: if `image_size` is another number.
+      image_size: S, a power of two and at least 16; anything else raises a ValueError.
     """
 
     features: int = 64
@@ -132,7 +119,7 @@ class DCGAN(nn.Module):
       latent_dim: L.
       features: channels of the generator's last and the discriminator's first hidden map.
       channels: C.
-      image_size: S, a power of two and at least 16.
+      image_size: S, a power of two and at least 16; anything else raises a ValueError.
 
     Reference:
       Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional

@@ -45,10 +45,7 @@ class Generator(nn.Module):
       latent_dim: L.
       features: channels before the last doubling; every earlier map has twice as many as the next.
       channels: C.
-      image_size: S, a power of two and at least 16.
-
-    Raises:
-      ValueError: if `image_size` is another number.
+      image_size: S, a power of two and at least 16; anything else raises a ValueError.
     """
 
     def __init__(
@@ -78,10 +75,7 @@ class Discriminator(nn.Module):
     Args:
       features: channels after the first halving; they double at each one that follows.
       channels: C.
-      image_size: S, a power of two and at least 16.
-
-    Raises:
-      ValueError: if `image_size` is another number.
+      image_size: S, a power of two and at least 16; anything else raises a ValueError.
     """
 
     def __init__(self, features: int = 64, channels: int = 3, image_size: int = 64) -> None:
@@ -112,7 +106,7 @@ class DCGAN(nn.Module):
       latent_dim: L.
       features: channels of the generator's last and the discriminator's first hidden map.
       channels: C.
-      image_size: S, a power of two and at least 16.
+      image_size: S, a power of two and at least 16; anything else raises a ValueError.
 
     Reference:
       Radford, Metz and Chintala, Unsupervised Representation Learning with Deep Convolutional
