@@ -95,7 +95,7 @@ class WeightMap:
             shape = self.leaves[link.torch].shape
             part = link.backward(np.asarray(leaves[link.jax]), shape)
             if link.rows is None:
-                state[link.torch] = np.array(part, order="C")
+                state[link.torch] = part
             else:
                 whole = state.setdefault(link.torch, np.empty(shape, part.dtype))
                 whole[slice(*link.rows)] = part

@@ -51,11 +51,13 @@ class BasicBlock(nn.Module):
       inplanes: channels of the input.
       planes: width of the block; the output has planes * expansion channels.
       stride: stride of the first convolution.
+      zero_init_residual: start the last batch norm at zero, the block as the identity.
     """
 
     inplanes: int
     planes: int
     stride: int = 1
+    zero_init_residual: bool = False
 
     expansion = 1
 
@@ -70,7 +72,7 @@ class BasicBlock(nn.Module):
         out = nn.relu(out)
 
         out = _conv(outplanes, 3, name="conv2")(out)
-        out = BatchNorm(outplanes, name="bn2")(out, train=train)
+        out = _last_norm(self, outplanes, "bn2")(out, train=train)
 
         if self.stride != 1 or self.inplanes != outplanes:
             x = _downsample(outplanes, self.stride)(x, train=train)
@@ -86,11 +88,13 @@ class Bottleneck(nn.Module):
       inplanes: channels of the input.
       planes: width of the block; the output has planes * expansion channels.
       stride: stride of the 3x3 convolution.
+      zero_init_residual: start the last batch norm at zero, the block as the identity.
     """
 
     inplanes: int
     planes: int
     stride: int = 1
+    zero_init_residual: bool = False
 
     expansion = 4
 
@@ -109,21 +113,27 @@ class Bottleneck(nn.Module):
         out = nn.relu(out)
 
         out = _conv(outplanes, 1, name="conv3")(out)
-        out = BatchNorm(outplanes, name="bn3")(out, train=train)
+        out = _last_norm(self, outplanes, "bn3")(out, train=train)
 
         if self.stride != 1 or self.inplanes != outplanes:
             x = _downsample(outplanes, self.stride)(x, train=train)
         return nn.relu(out + x)
 
 
+def _last_norm(block, planes: int, name: str) -> BatchNorm:
+    init = nn.initializers.zeros if block.zero_init_residual else nn.initializers.ones
+    return BatchNorm(planes, scale_init=init, name=name)
+
+
 def _downsample(planes: int, stride: int) -> Sequential:
     return Sequential((_conv(planes, 1, stride), BatchNorm(planes)), name="downsample")
 
 
-def _stage(block, inplanes: int, planes: int, blocks: int, stride: int, name: str) -> Sequential:
+def _stage(net, inplanes: int, planes: int, blocks: int, stride: int, name: str) -> Sequential:
     """Blocks of equal width; the first one strides."""
-    first = block(inplanes, planes, stride)
-    rest = [block(planes * block.expansion, planes) for _ in range(1, blocks)]
+    block, zero = net.block, net.zero_init_residual
+    first = block(inplanes, planes, stride, zero)
+    rest = [block(planes * block.expansion, planes, 1, zero) for _ in range(1, blocks)]
     return Sequential((first, *rest), name=name)
 
 
@@ -135,6 +145,8 @@ class ResNet(nn.Module):
       layers: the number of blocks in each of the four stages.
       num_classes: K.
       width: planes of the first stage, doubled in each that follows; 64 in all published networks.
+      zero_init_residual: start the last batch norm of each block at zero, so that every block
+        starts as the identity (Goyal et al., 2017, https://arxiv.org/abs/1706.02677).
 
     Reference:
       He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015,
@@ -145,6 +157,7 @@ class ResNet(nn.Module):
     layers: Sequence[int]
     num_classes: int = 1000
     width: int = 64
+    zero_init_residual: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -155,37 +168,36 @@ class ResNet(nn.Module):
         x = nn.relu(x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
-        block, width, layers = self.block, self.width, self.layers
-        out = block.expansion
-        x = _stage(block, width, width, layers[0], 1, "layer1")(x, train=train)
-        x = _stage(block, out * width, 2 * width, layers[1], 2, "layer2")(x, train=train)
-        x = _stage(block, out * 2 * width, 4 * width, layers[2], 2, "layer3")(x, train=train)
-        x = _stage(block, out * 4 * width, 8 * width, layers[3], 2, "layer4")(x, train=train)
+        width, layers, out = self.width, self.layers, self.block.expansion
+        x = _stage(self, width, width, layers[0], 1, "layer1")(x, train=train)
+        x = _stage(self, out * width, 2 * width, layers[1], 2, "layer2")(x, train=train)
+        x = _stage(self, out * 2 * width, 4 * width, layers[2], 2, "layer3")(x, train=train)
+        x = _stage(self, out * 4 * width, 8 * width, layers[3], 2, "layer4")(x, train=train)
 
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.num_classes, name="fc")(x)
 
 
-def resnet18(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet18(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-18: 11.7 million parameters."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, width)
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, width, zero_init_residual)
 
 
-def resnet34(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet34(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-34: 21.8 million parameters."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, width)
+    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, width, zero_init_residual)
 
 
-def resnet50(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet50(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-50, version 1.5: 25.6 million parameters."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width)
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width, zero_init_residual)
 
 
-def resnet101(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet101(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-101, version 1.5: 44.5 million parameters."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width)
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width, zero_init_residual)
 
 
-def resnet152(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet152(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-152, version 1.5: 60.2 million parameters."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, width)
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, width, zero_init_residual)

@@ -25,6 +25,7 @@ class BatchNorm(nn.Module):
       num_features: C, the size of the last axis.
       eps: added to the variance before the root.
       momentum: weight of the new statistics in the running ones; None averages over all batches.
+      scale_init: initialiser of `scale`; torch overwrites the parameter instead.
 
     Raises:
       ValueError: on one value per channel in training, whose variance is zero.
@@ -36,13 +37,14 @@ class BatchNorm(nn.Module):
     num_features: int
     eps: float = 1e-5
     momentum: float | None = 0.1
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Normalises x, (N, C) or (N, ..., C), float; the result has its shape."""
         chex.assert_axis_dimension(x, -1, self.num_features)
         shape = (self.num_features,)
-        scale = self.param("scale", nn.initializers.ones, shape)
+        scale = self.param("scale", self.scale_init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)

@@ -34,11 +34,14 @@ class BasicBlock(nn.Module):
       inplanes: channels of the input.
       planes: width of the block; the output has planes * expansion channels.
       stride: stride of the first convolution.
+      zero_init_residual: start the last batch norm at zero, the block as the identity.
     """
 
     expansion = 1
 
-    def __init__(self, inplanes: int, planes: int, stride: int = 1) -> None:
+    def __init__(
+        self, inplanes: int, planes: int, stride: int = 1, zero_init_residual: bool = False
+    ) -> None:
         super().__init__()
         outplanes = planes * self.expansion
         self.conv1 = _conv(inplanes, planes, 3, stride)
@@ -46,6 +49,8 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = _conv(planes, outplanes, 3)
         self.bn2 = nn.BatchNorm2d(outplanes)
+        if zero_init_residual:
+            nn.init.zeros_(self.bn2.weight)
         self.downsample = None
         if stride != 1 or inplanes != outplanes:
             self.downsample = _downsample(inplanes, outplanes, stride)
@@ -73,11 +78,14 @@ class Bottleneck(nn.Module):
       inplanes: channels of the input.
       planes: width of the block; the output has planes * expansion channels.
       stride: stride of the 3x3 convolution.
+      zero_init_residual: start the last batch norm at zero, the block as the identity.
     """
 
     expansion = 4
 
-    def __init__(self, inplanes: int, planes: int, stride: int = 1) -> None:
+    def __init__(
+        self, inplanes: int, planes: int, stride: int = 1, zero_init_residual: bool = False
+    ) -> None:
         super().__init__()
         outplanes = planes * self.expansion
         self.conv1 = _conv(inplanes, planes, 1)
@@ -86,6 +94,8 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = _conv(planes, outplanes, 1)
         self.bn3 = nn.BatchNorm2d(outplanes)
+        if zero_init_residual:
+            nn.init.zeros_(self.bn3.weight)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or inplanes != outplanes:
@@ -113,10 +123,12 @@ def _downsample(inplanes: int, planes: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_conv(inplanes, planes, 1, stride), nn.BatchNorm2d(planes))
 
 
-def _stage(block, inplanes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
+def _stage(
+    block, inplanes: int, planes: int, blocks: int, stride: int, zero: bool
+) -> nn.Sequential:
     """Blocks of equal width; the first one strides."""
-    first = block(inplanes, planes, stride)
-    rest = [block(planes * block.expansion, planes) for _ in range(1, blocks)]
+    first = block(inplanes, planes, stride, zero)
+    rest = [block(planes * block.expansion, planes, 1, zero) for _ in range(1, blocks)]
     return nn.Sequential(first, *rest)
 
 
@@ -128,6 +140,8 @@ class ResNet(nn.Module):
       layers: the number of blocks in each of the four stages.
       num_classes: K.
       width: planes of the first stage, doubled in each that follows; 64 in all published networks.
+      zero_init_residual: start the last batch norm of each block at zero, so that every block
+        starts as the identity (Goyal et al., 2017, https://arxiv.org/abs/1706.02677).
 
     Reference:
       He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015,
@@ -140,6 +154,7 @@ class ResNet(nn.Module):
         layers: Sequence[int],
         num_classes: int = 1000,
         width: int = 64,
+        zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
         self.conv1 = _conv(3, width, 7, 2)
@@ -148,10 +163,10 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         out = block.expansion
-        self.layer1 = _stage(block, width, width, layers[0], 1)
-        self.layer2 = _stage(block, out * width, 2 * width, layers[1], 2)
-        self.layer3 = _stage(block, out * 2 * width, 4 * width, layers[2], 2)
-        self.layer4 = _stage(block, out * 4 * width, 8 * width, layers[3], 2)
+        self.layer1 = _stage(block, width, width, layers[0], 1, zero_init_residual)
+        self.layer2 = _stage(block, out * width, 2 * width, layers[1], 2, zero_init_residual)
+        self.layer3 = _stage(block, out * 2 * width, 4 * width, layers[2], 2, zero_init_residual)
+        self.layer4 = _stage(block, out * 4 * width, 8 * width, layers[3], 2, zero_init_residual)
 
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(out * 8 * width, num_classes)
@@ -175,26 +190,26 @@ class ResNet(nn.Module):
         return self.fc(x)
 
 
-def resnet18(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet18(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-18: 11.7 million parameters."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, width)
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, width, zero_init_residual)
 
 
-def resnet34(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet34(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-34: 21.8 million parameters."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, width)
+    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, width, zero_init_residual)
 
 
-def resnet50(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet50(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-50, version 1.5: 25.6 million parameters."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width)
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, width, zero_init_residual)
 
 
-def resnet101(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet101(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-101, version 1.5: 44.5 million parameters."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width)
+    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, width, zero_init_residual)
 
 
-def resnet152(num_classes: int = 1000, width: int = 64) -> ResNet:
+def resnet152(num_classes: int = 1000, width: int = 64, zero_init_residual: bool = False) -> ResNet:
     """ResNet-152, version 1.5: 60.2 million parameters."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, width)
+    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, width, zero_init_residual)
