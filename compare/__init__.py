@@ -1,6 +1,26 @@
 """The shared ground of Diptych: one set of weights, two frameworks, one verdict."""
 
+from typing import Any
+
 from compare.errors import DiptychError
 from compare.twin import Array, Image, Labels, Lengths, Phase, Tokens, Twin
 
-__all__ = ["Array", "DiptychError", "Image", "Labels", "Lengths", "Phase", "Tokens", "Twin"]
+__all__ = [
+    "Array",
+    "DiptychError",
+    "Image",
+    "Labels",
+    "Lengths",
+    "Phase",
+    "Tokens",
+    "Twin",
+    "check",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "check":  # what it needs is imported when it is first asked for
+        from compare.api import check
+
+        return check
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

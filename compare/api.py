@@ -11,6 +11,7 @@ from typing import Any
 from compare.errors import DiptychError
 from compare.report import Report, environment, twin_dict
 from compare.twin import Twin
+from compare.verdict import worst
 
 EVERY = (
     "xla:cpu",
@@ -112,6 +113,7 @@ def check(
             entry = twin_dict(result, optimizers(twin))
             if stages is not None:
                 entry["stages"] = [s for s in entry["stages"] if s["name"] in set(stages)]
+                entry["verdict"] = worst(s["verdict"] for s in entry["stages"])
             entries.append(entry)
             finished(entry)
     run: dict[str, Any] = {

@@ -81,7 +81,7 @@ class WeightMap:
     def to_jax(self, state: Mapping[str, np.ndarray]) -> dict[Path, np.ndarray]:
         """Flax leaves by path from PyTorch tensors by name; names not in `state` are skipped."""
         return {
-            link.jax: np.ascontiguousarray(link.forward(state[link.torch]))
+            link.jax: np.asarray(link.forward(state[link.torch]), order="C")
             for link in self.links
             if link.torch in state
         }
