@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -116,6 +117,8 @@ def check(
                 entry["verdict"] = worst(s["verdict"] for s in entry["stages"])
             entries.append(entry)
             finished(entry)
+        del pair, ladder
+        gc.collect()  # runs and their compiled programs refer to each other
     run: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "seconds": round(time.time() - started, 1),

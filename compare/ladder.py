@@ -201,7 +201,6 @@ class Ladder:
         shaken = moved(pair)
         runs = {name: pair.run(name) for name in judges}
         streams = {name: run.sections() for name, run in runs.items()}
-        last = None
         for section in plain.sections():
             self.progress(f"{section.stage} {section.step or ''}".strip())
             noise = mathematical_noise(section, shaken)
@@ -211,7 +210,8 @@ class Ladder:
                     judge.meet(plain.info, runs[name].info)
                 judge.judge(section, theirs, noise)
                 pair.given.still |= judge.zero
-            last = section if section.stage == "trajectory" else last
+                if section.stage == "trajectory" and section.step == pair.given.steps:
+                    judge.judge_movement(section, pair.given.state)
         trained = [name for name, leaf in pair.leaves.items() if leaf.trains]
         for name, judge in judges.items():
             judge.summarise(trained, self._visible)
@@ -222,8 +222,6 @@ class Ladder:
             ]
             judge.result.lifted = [f"torch {text}" for text in plain.lifted]
             judge.result.lifted += [f"jax {text}" for text in runs[name].lifted]
-            if last is not None:
-                judge.judge_movement(last, pair.given.state)
         return plain.branches
 
     def _visible(self, name: str) -> bool:

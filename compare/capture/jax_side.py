@@ -397,8 +397,10 @@ class JaxRun:
             yield Section("forward", self._evaluate("eval", variables, inputs))
         for phase in self.twin.updates:
             yield from self._rung(phase, variables)
-        if trajectory and variables.get("params"):
-            yield from self._trajectory(variables)
+        trains = bool(variables.get("params"))
+        del variables  # or it would live as long as the trajectory
+        if trajectory and trains:
+            yield from self._trajectory()
 
     def _rung(self, phase: Phase, variables: Variables) -> Iterator[Section]:
         mode = mode_name(phase)
@@ -428,9 +430,10 @@ class JaxRun:
         del gradients, free, forced
         yield Section("step", tensors)
 
-    def _trajectory(self, variables: Variables) -> Iterator[Section]:
+    def _trajectory(self) -> Iterator[Section]:
         states = {}
         with self._context():
+            variables = self._variables()
             for phase in self.twin.updates:
                 trained, _ = self._split(phase, variables["params"])
                 states[phase.name] = optim.optax_optimizer(phase.optimizer).init(dict(trained))
@@ -438,10 +441,12 @@ class JaxRun:
             tensors = {}
             with self._context():
                 for phase in self.twin.updates:
-                    loss, _, collections, _, _, gradients = self._train(phase, variables, batch)
+                    result = self._train(phase, variables, batch)
+                    loss, collections, gradients = result[0], result[2], result[-1][0]
+                    del result  # the layers' values and gradients
                     trained, frozen = self._split(phase, variables["params"])
                     params, states[phase.name] = self._update(
-                        phase, self._stilled(phase, gradients[0]), states[phase.name], trained
+                        phase, self._stilled(phase, gradients), states[phase.name], trained
                     )
                     merged = unflatten_dict({**frozen, **params})
                     variables = {**variables, **collections, "params": merged}

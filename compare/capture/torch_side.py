@@ -508,6 +508,7 @@ class TorchRun:
 
     def _trajectory(self) -> Iterator[Section]:
         self._reload()
+        self.state = {}  # nothing after this starts anew
         phases = [(p, self._parameters(p)) for p in self.twin.updates]
         optimizers = [
             optim.torch_optimizer(phase.optimizer, list(parameters.values()))
@@ -521,6 +522,7 @@ class TorchRun:
                 optim.follow_schedule(phase.optimizer, optimizer, step)
                 optimizer.step()
             for name, parameter in self._parameters(Phase("")).items():
+                parameter.grad = None
                 tensors[f"param/{name}"] = to_numpy(parameter)
             yield Section("trajectory", tensors, step + 1)
         tensors = self._evaluate("eval")

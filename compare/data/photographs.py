@@ -61,5 +61,6 @@ def photographs(
 @cache
 def _load() -> np.ndarray:
     """Images (2, 3, 427, 640) in [0, 1]."""
+    require("PIL")  # scikit-learn reads its photographs with it
     images = require("sklearn.datasets").load_sample_images().images
     return np.stack(images).transpose(0, 3, 1, 2) / 255
