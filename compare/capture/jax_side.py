@@ -425,9 +425,11 @@ class JaxRun:
             start = optim.optax_optimizer(phase.optimizer).init(dict(trained))
             free = self._update(phase, self._stilled(phase, gradients), start, dict(trained))
             tensors = self._updated(f"{mode}/free", phase, *free)
-            forced = self._forced(phase, trained, start)
-            tensors |= self._updated(f"{mode}/forced", phase, *forced)
-        del gradients, free, forced
+        del gradients, free
+        yield Section("step", tensors)
+        del tensors
+        with self._context():
+            tensors = self._updated(f"{mode}/forced", phase, *self._forced(phase, trained, start))
         yield Section("step", tensors)
 
     def _trajectory(self) -> Iterator[Section]:

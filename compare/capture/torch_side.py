@@ -458,7 +458,7 @@ class TorchRun:
             yield Section("gradients", gradients)
             del gradients
             if self._parameters(phase):
-                yield Section("step", self._steps(phase, mode))
+                yield from self._steps(phase, mode)
         if trajectory and self._parameters(Phase("")):
             yield from self._trajectory()
 
@@ -483,7 +483,7 @@ class TorchRun:
             for home, allow in zip(homes, allowed, strict=True):
                 home.allow_tf32 = allow
 
-    def _steps(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
+    def _steps(self, phase: Phase, mode: str) -> Iterator[Section]:
         """The free update from the gradients just computed, then the teacher-forced one."""
         parameters = self._parameters(phase)
         names = {p: name for name, p in parameters.items()}
@@ -492,6 +492,9 @@ class TorchRun:
         self._still(phase)
         free.step()
         tensors = _updated(f"{mode}/free", parameters, optim.read_torch(free, names))
+        del free
+        yield Section("step", tensors)
+        del tensors
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(self.state[name])
@@ -503,8 +506,9 @@ class TorchRun:
             )
         optim.follow_schedule(phase.optimizer, forced, optim.START)
         forced.step()
-        tensors |= _updated(f"{mode}/forced", parameters, optim.read_torch(forced, names))
-        return tensors
+        tensors = _updated(f"{mode}/forced", parameters, optim.read_torch(forced, names))
+        del forced
+        yield Section("step", tensors)
 
     def _trajectory(self) -> Iterator[Section]:
         self._reload()
