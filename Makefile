@@ -18,7 +18,7 @@ check: $(INSTALLED) ## prove every twin the same; writes report.html and report.
 	$(BIN)/diptych check --out .
 
 test: $(INSTALLED) ## run the test suite; JOBS=2 processes
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .

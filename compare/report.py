@@ -154,7 +154,7 @@ def _trajectory(result: Result) -> list[dict[str, Any]]:
             "phase": mode,
             "torch_loss": number(ours),
             "jax_loss": number(theirs),
-            "worst": number(worst[step]),
+            "worst": number(worst.get(step, 0.0)),
         }
         for step, mode, ours, theirs in result.losses
     ]
@@ -253,7 +253,9 @@ class Report:
             if twin["verdict"] == V.SAME:
                 continue
             stage = next(s for s in twin["stages"] if s["verdict"] == twin["verdict"])
-            found = (stage["findings"] or ["nothing was compared"])[0]
+            lines = stage["findings"] or ["nothing was compared"]
+            origin = f"/layer/{twin['origin']['torch']}:" if twin["origin"] else ""
+            found = next((line for line in lines if origin in line), lines[0])
             line = f"{twin['verdict']} {twin['name']} {stage['name']}: {found}"
             return line if len(line) <= LINE else line[: LINE - 1] + "…"
         return f"{self.verdict} {len(self.twins)} twins"
