@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +36,16 @@ class Tap:
     source: str = ""
     function: bool = False
     steps: int = 0
+
+
+def caller(hidden: re.Pattern[str]) -> str:
+    """Where the present call was made, as "file:line", outside the files that `hidden` matches."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not hidden.search(frame.f_code.co_filename):
+            return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def numbered(seen: dict[str, int], base: str) -> str:

@@ -7,9 +7,7 @@ the narrow type. The one function that all of JAX's casts pass through is replac
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,22 +17,14 @@ from flax.core.scope import Scope
 from jax._src.lax import lax
 from jax.extend.core import primitives
 
+from compare.capture import caller
+
 HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|optax|equinox|contextlib)[/\\.]")
 
 
 def narrow(dtype: Any) -> bool:
     """Whether a dtype is a floating one below float64."""
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 64
-
-
-def caller() -> str:
-    """Where user code made the present call, as "file:line"."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not HIDDEN.search(frame.f_code.co_filename):
-            return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
 
 
 @contextlib.contextmanager
@@ -51,7 +41,7 @@ def lifted(found: dict[str, None]) -> Iterator[None]:
             with contextlib.suppress(TypeError):  # extended dtypes, of random keys
                 dtype = np.dtype(new_dtype)
                 if narrow(dtype):
-                    found[f"{caller()}: {dtype.name}"] = None
+                    found[f"{caller(HIDDEN)}: {dtype.name}"] = None
                     new_dtype = np.dtype(np.float64)
         return convert(operand, new_dtype, *args, **kwargs)
 
@@ -66,7 +56,7 @@ def lifted(found: dict[str, None]) -> Iterator[None]:
     def accumulating(bind: Any) -> Any:
         def wide_bind(*args: Any, preferred_element_type: Any = None, **params: Any) -> Any:
             if preferred_element_type is not None and narrow(preferred_element_type):
-                found[f"{caller()}: {np.dtype(preferred_element_type).name}"] = None
+                found[f"{caller(HIDDEN)}: {np.dtype(preferred_element_type).name}"] = None
                 preferred_element_type = np.dtype(np.float64)
             return bind(*args, preferred_element_type=preferred_element_type, **params)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compare import optim
-from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, numbered
+from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, numbered
 from compare.capture.branches import Flips, imposed
 from compare.capture.given import Given, mode_name
 from compare.share import to_numpy, to_torch
@@ -47,14 +45,7 @@ def _functions() -> dict[Any, str]:
 
 def source() -> str:
     """Where user code made the present call, as "file:line"; unknown inside torch.compile."""
-    if torch.compiler.is_compiling():
-        return ""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not HIDDEN.search(frame.f_code.co_filename):
-            return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
+    return "" if torch.compiler.is_compiling() else caller(HIDDEN)
 
 
 def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
