@@ -62,7 +62,7 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
         "weights": fingerprints(pair.given.state),
         "inputs": fingerprints(pair.given.batch),
         "trained": {n: n if torch else pair.weights.jax_name(n) for n in trained},
-        "uncounted": [] if torch else [n for n in pair.leaves if n not in pair.weights.named],
+        "uncounted": pair.uncounted(backend),
         "taps": {
             mode: {key: dataclasses.astuple(tap) for key, tap in info.items()}
             for mode, info in run.info.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,6 @@ class Pair:
         own = torch_side.values(self.model)
         self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
         self._aliases = aliases
-        self._jax: Any = None
-        self._map: WeightMap | None = None
         self._draw()
 
     def _draw(self) -> None:
@@ -67,20 +66,23 @@ class Pair:
             self.given.gradients[phase.name] = gradients
             self.given.optimizer[phase.name] = state
 
-    @property
+    @cached_property
     def jax_model(self) -> Any:
-        if self._jax is None:
-            self._jax = self.twin.build("jax")
-        return self._jax
+        return self.twin.build("jax")
 
-    @property
+    @cached_property
     def weights(self) -> WeightMap:
-        if self._map is None:
-            from compare.capture import jax_side
+        from compare.capture import jax_side
 
-            shapes = jax_side.shapes(self.twin, self.jax_model, self.given.batch)
-            self._map = build_map(self.leaves, shapes, self.twin.rename, self._aliases)
-        return self._map
+        shapes = jax_side.shapes(self.twin, self.jax_model, self.given.batch)
+        return build_map(self.leaves, shapes, self.twin.rename, self._aliases)
+
+    def uncounted(self, backend: str) -> list[str]:
+        """Tensors of PyTorch's that a backend has not, and need not have."""
+        if parse(backend)[0] == "torch":
+            return []
+        named = set(self.weights.named)
+        return [name for name in self.leaves if name not in named]
 
     def run(self, backend: str, dtype: str = "float64", **options: Any) -> Any:
         """A run of one backend, not yet started: see `TorchRun` and `JaxRun`."""
@@ -150,15 +152,10 @@ class Ladder:
                 twin.layout,
                 twin.rename,
                 self._naming(name),
-                self._uncounted(name),
+                pair.uncounted(name),
             )
             for name in candidates
         }
-
-    def _uncounted(self, candidate: str) -> list[str]:
-        if parse(candidate)[0] == "torch":
-            return []
-        return [name for name in self.pair.leaves if name not in self.pair.weights.named]
 
     def _naming(self, candidate: str) -> Callable[[str], str]:
         if parse(candidate)[0] == "torch":
