@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        exec("")  # clears the note that an exec was interrupted, of which `python -m` would die
         return _end("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return _broken_pipe()

@@ -372,6 +372,20 @@ def test_an_interrupt_from_the_keyboard():
     assert not Path("left").exists()
 
 
+def test_an_interrupt_while_a_dataclass_is_made():
+    """Importing a framework runs many an `exec`, which CPython remembers as unhandled."""
+    Path("sitecustomize.py").write_text(
+        "import compare.commands.doctor as doctor\n"
+        "def run(args):\n"
+        "    exec('import signal, time; signal.raise_signal(signal.SIGINT); time.sleep(9)')\n"
+        "doctor.run = run\n"
+    )
+    line = [sys.executable, "-m", "compare", "doctor"]
+    environ = os.environ | {"PYTHONPATH": "."}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stderr) == (130, "diptych: interrupted\n")
+
+
 def test_a_reader_that_leaves_is_no_error():
     read, write = os.pipe()
     os.close(read)
