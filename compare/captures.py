@@ -172,13 +172,14 @@ def _flips(judge: Judge, ours: Section, theirs: Section) -> int:
         keys = [key for key, tap in info.items() if tap.kind in KINKS]
         values = {key: ours.tensors.get(f"{mode}/layer/{key}") for key in keys}
         mine = {key: value for key, value in values.items() if value is not None}
+        shapes = {key: value.shape for key, value in mine.items()}
         prefix = f"{mode}/layer/"
         others = {
             name.removeprefix(prefix): value
             for name, value in theirs.tensors.items()
             if name.startswith(prefix)
         }
-        for key, value in judge.branches(others, mine, mode).items():
+        for key, value in judge.branches(others, shapes, mode).items():
             count += int(np.count_nonzero((value > 0) != (mine[key] > 0)))
     return count
 

@@ -189,19 +189,19 @@ class Judge:
                 self.result.stages[theirs.stage].numerics.append(judged)
 
     def branches(
-        self, theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], mode: str
+        self, theirs: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], mode: str
     ) -> dict[str, np.ndarray]:
-        """A run's branches in one mode under PyTorch's keys and axes."""
+        """A run's branches in one mode under PyTorch's keys and axes, whose shapes are given."""
         found = {}
         pairing = self.result.pairing[mode]
         for key, other in pairing.pairs.items():
             calls = pairing.stacked.get(key, [key])
-            if other not in theirs or any(call not in ours for call in calls):
+            if other not in theirs or any(call not in shapes for call in calls):
                 continue
             for call, value in zip(
                 calls, theirs[other] if key in pairing.stacked else [theirs[other]], strict=True
             ):
-                aligned = align(value, ours[call].shape, self.layout)
+                aligned = align(value, shapes[call], self.layout)
                 if aligned is not None:
                     found[call] = aligned
         return found

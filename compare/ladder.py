@@ -191,8 +191,8 @@ class Ladder:
             stage.judged.append(V.Judged(key, other, verdict, difference, size, 0.0, shape=shape))
         stage.compared = f"{len(stage.judged)} tensors"
 
-    def _mathematics(self, judges: dict[str, Judge]) -> dict[str, dict[str, np.ndarray]]:
-        """Tier 1; gives the branches that float64 takes by itself."""
+    def _mathematics(self, judges: dict[str, Judge]) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Tier 1; gives the shapes of what the functions with a kink are given."""
         pair = self.pair
         plain = pair.run(REFERENCE, watch=True)
         shaken = moved(pair)
@@ -209,6 +209,8 @@ class Ladder:
                 pair.given.still |= judge.zero
                 if section.stage == "trajectory" and section.step == pair.given.steps:
                     judge.judge_movement(section, pair.given.state)
+                del theirs
+            del section  # before the next is made
         trained = [name for name, leaf in pair.leaves.items() if leaf.trains]
         for name, judge in judges.items():
             judge.summarise(trained, self._visible)
@@ -219,7 +221,7 @@ class Ladder:
             ]
             judge.result.lifted = [f"torch {text}" for text in plain.lifted]
             judge.result.lifted += [f"jax {text}" for text in runs[name].lifted]
-        return plain.branches
+        return plain.kinks
 
     def _visible(self, name: str) -> bool:
         """Whether a parameter without a gradient moves some value of a forward pass."""
@@ -240,7 +242,7 @@ class Ladder:
     def _numerics(
         self,
         judges: dict[str, Judge],
-        own: dict[str, dict[str, np.ndarray]],
+        kinks: dict[str, dict[str, tuple[int, ...]]],
         dtype: str = "float32",
     ) -> None:
         """Tier 2, against the float64 runs on each run's own branches."""
@@ -250,23 +252,25 @@ class Ladder:
             run = self.pair.run(name, dtype)
 
             def taken(mode: str, run: Any = run, judge: Judge = judge) -> dict[str, np.ndarray]:
-                return judge.branches(run.branches[mode], own[mode], mode)
+                return judge.branches(run.branches[mode], kinks[mode], mode)
 
             truth = self.pair.run(REFERENCE, impose=taken)
             unit = V.UNIT["tf32" if self.pair.precision == "default" and "cuda" in name else dtype]
             for section, exact in _together(run, truth):
                 judge.judge_numerics(section, exact, noise, unit)
+                del section, exact
             judge.judge_flips(truth.flips, flips, unit)
 
 
 def _together(run: Any, truth: Any) -> Iterator[tuple[Section, Section]]:
-    """Sections of a run and of the float64 run on its branches, side by side."""
-    return zip(run.sections(False), truth.sections(False), strict=True)
+    """Sections of a run and of the float64 run on its branches, side by side, none kept."""
+    others = truth.sections(False)
+    return map(lambda section: (section, next(others)), run.sections(False))  # noqa: C417
 
 
 def moved(pair: Pair) -> list[Iterator[Section]]:
     """Two float64 reference runs with weights and inputs moved by one random ulp."""
-    runs = [pair.run(REFERENCE, moved=generator(pair.seed, "moved", i)) for i in range(2)]
+    runs = [pair.run(REFERENCE, moved=("moved", i)) for i in range(2)]
     return [run.sections() for run in runs]
 
 
@@ -289,7 +293,7 @@ def numerical_noise(
     flips: dict[str, list[Any]] = {}
     for index in range(5):
         progress(f"{dtype} reference {index + 1} of 5")
-        move = {"moved": generator(pair.seed, "reference", index)} if index else {}
+        move = {"moved": ("reference", index)} if index else {}
         run = pair.run(REFERENCE, dtype, **move)
         truth = pair.run(REFERENCE, impose=run.branches.__getitem__)
         for section, exact in _together(run, truth):
@@ -297,6 +301,7 @@ def numerical_noise(
                 if value.dtype.kind == "f":
                     error = V.distance(exact.tensors[name], value)
                     noise[name] = max(noise.get(name, 0.0), error)
+            del section, exact, value
         for key, flip in truth.flips.items():
             flips.setdefault(key, []).append(flip)
     return noise, flips

@@ -72,12 +72,14 @@ def slots(spec: Any) -> list[str]:
 
 
 def read_torch(optimizer: Any, names: Mapping[Any, str]) -> State:
-    """The state by slot and parameter name; `names` maps parameters to names."""
+    """The state by slot and parameter name, not copied; `names` maps parameters to names."""
     state: State = {}
     for parameter, entries in optimizer.state.items():
         for slot, value in entries.items():
             if value is not None:
-                array = to_numpy(value) if hasattr(value, "detach") else np.asarray(value)
+                array = (
+                    to_numpy(value, copy=False) if hasattr(value, "detach") else np.asarray(value)
+                )
                 if slot == "step":
                     array = array.astype(np.int64)
                 state.setdefault(slot, {})[names[parameter]] = array

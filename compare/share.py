@@ -30,14 +30,15 @@ def to_jax(array: np.ndarray, dtype: Any = None, device: Any = None) -> Any:
     return value if device is None else jax.device_put(value, device)
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any, copy: bool = True) -> np.ndarray:
     """A NumPy array that nothing else writes to; bfloat16 keeps its values as float32.
 
-    A torch tensor is copied; a jax array, which nobody can write to, is not.
+    A torch tensor is copied, unless `copy` is False: then it must be one that nobody writes to any
+    more. A jax array, which nobody can write to, is not.
     """
     if type(value).__module__.startswith("torch"):
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-        return np.array(value.numpy(), copy=True)
+        return np.array(value.numpy(), copy=copy or None)
     value = np.asarray(value)
     return value.astype(np.float32) if value.dtype.name == "bfloat16" else value

@@ -23,6 +23,7 @@ NOISE = 8.0
 ZERO = 1e-10  # of the network's gradient scale: below it a gradient is analytically zero
 UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
 TOO_NOISY = 2.0**-10
+BLOCK = 2**18  # elements that are compared at a time
 SMALL = 16  # tensors with fewer elements borrow the stage's median noise
 
 
@@ -51,8 +52,18 @@ def norm(x: np.ndarray) -> float:
     return largest * float(np.sqrt(np.einsum("i,i->", scaled, scaled)))
 
 
+def finite_norm(x: np.ndarray) -> float:
+    """The norm of what is finite."""
+    size = norm(x)
+    return size if np.isfinite(size) else norm(np.where(np.isfinite(x), x, 0))
+
+
 def distance(t: np.ndarray, j: np.ndarray) -> float:
     """||t - j||; equal infinities match, other non-finite values on one side are infinitely far."""
+    rows = len(t) * BLOCK // t.size if t.size > BLOCK else 0
+    if rows:  # by parts: no third array of that size
+        starts = range(0, len(t), rows)
+        return norm(np.array([distance(t[i : i + rows], j[i : i + rows]) for i in starts]))
     if "c" in (t.dtype.kind, j.dtype.kind):
         t, j = (np.stack([x.real, x.imag]) for x in (t, j))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -138,7 +149,7 @@ def tier1(
       zero: whether the tensor inherits the label of an analytically zero gradient.
     """
     shape = t.shape
-    difference, size = distance(t, j), norm(np.where(np.isfinite(t), t, 0))
+    difference, size = distance(t, j), finite_norm(t)
     allowed = max(RELATIVE * size, NOISE * noise if np.isfinite(noise) else 0.0)
     if not np.isfinite(allowed):  # the norm overflows: only equal tensors are the same
         allowed = 0.0
@@ -178,7 +189,7 @@ def tier2(
       median: the stage's median of N / ||R64||, for tensors that are too small to have their own.
       scale: what stands for ||R64|| where that is zero by analysis: the network's gradient scale.
     """
-    difference, size = distance(r64, r), scale or norm(np.where(np.isfinite(r64), r64, 0))
+    difference, size = distance(r64, r), scale or finite_norm(r64)
     if r64.size < SMALL:
         noise = max(noise, median * size)
     allowed = 4 * max(noise, 4 * unit * size)

@@ -465,10 +465,10 @@ def test_a_run_on_its_own_branches_is_the_plain_run(name: str):
             return function(self.conv(x))
 
     pair = Pair(Twin(torch=Model, jax=plain_jax, inputs={"x": Image(2, 2, 6, 6)}, name="kinks"))
-    plain = pair.run("torch:cpu")
+    plain = pair.run("torch:cpu", "float32")
     wanted = collect(plain)
     assert all(plain.branches.values())
-    again = pair.run("torch:cpu", impose=plain.branches.__getitem__)
+    again = pair.run("torch:cpu", "float32", impose=plain.branches.__getitem__)
     found = collect(again)
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
@@ -481,7 +481,7 @@ def test_a_run_on_its_own_branches_is_the_plain_run(name: str):
 def test_flips_are_counted(key: str):
     model = {"relu": F.relu, "leaky": nn.LeakyReLU(0.2), "hard_tanh": F.hardtanh}[key]
     pair = Pair(Twin(torch=lambda: module_of(model), jax=plain_jax, inputs={"x": Array((4, 5))}))
-    plain = pair.run("torch:cpu")
+    plain = pair.run("torch:cpu", "float32")
     collect(plain)
     ((name, branch),) = plain.branches["eval"].items()
     turned = branch.copy()

@@ -266,6 +266,10 @@ class JaxRun:
         if self.lift:
             self.narrow |= walk.narrow
 
+    def _kept(self, walk: Walk) -> dict[str, Any]:
+        """The branches that were taken; in float64 nobody asks for them."""
+        return {} if self.lift else walk.branches
+
     def _program(self, mode: str, make: Callable[[], Callable]) -> Callable:
         if mode not in self._programs:
             program = make()
@@ -280,7 +284,7 @@ class JaxRun:
             def program(variables: Variables, inputs: list) -> tuple:
                 output, walk = self._walk(closed, structure, (variables, inputs, [], []))
                 self._note(mode, walk)
-                return output, walk.taps, walk.branches
+                return output, walk.taps, self._kept(walk)
 
             return program
 
@@ -326,7 +330,7 @@ class JaxRun:
 
                 def value(*args):
                     loss, (output, collections, walk) = objective(*args)
-                    return loss, (output, collections, walk.taps, walk.branches)
+                    return loss, (output, collections, walk.taps, self._kept(walk))
 
                 (loss, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
                     trained, floating, perturb

@@ -19,7 +19,7 @@ from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, numbered
 from compare.capture.branches import Flips, imposed
 from compare.capture.given import Given, mode_name
 from compare.share import to_numpy, to_torch
-from compare.twin import Phase, Twin
+from compare.twin import Phase, Twin, generator
 from compare.weights import Leaf
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)
@@ -85,6 +85,7 @@ class Recorder(TorchFunctionMode):
         self.taps: dict[str, torch.Tensor] = {}
         self.gradients: dict[str, torch.Tensor] = {}
         self.branches: dict[str, torch.Tensor] = {}
+        self.kinks: dict[str, tuple[int, ...]] = {}
         self.info: dict[str, Tap] = {}
         self.flips: dict[str, Flips] = {}
         self.lifted: dict[str, None] = {}
@@ -176,7 +177,9 @@ class Recorder(TorchFunctionMode):
             key = numbered(self._seen, f"{path}.{name}" if path else name)
         if name in BRANCHES:
             x = args[0]
-            self.branches[key] = x.detach().clone()
+            self.kinks[key] = tuple(x.shape)
+            if not self._lift:  # in float64 every run has the branches that it is given
+                self.branches[key] = x.detach().clone()
             if key in self._impose:
                 theirs = to_torch(self._impose[key], x.dtype, x.device)
                 output, self.flips[key] = imposed(name, func, x, theirs, args[1:], kwargs)
@@ -271,7 +274,7 @@ class TorchRun:
       dtype: the dtype of every floating value.
       compiled: run through `torch.compile`.
       precision: "highest" turns TF32 off, "default" on.
-      moved: a generator; weights and inputs are then moved by one random ulp.
+      moved: the purpose of a generator; weights and inputs are then moved by one random ulp.
       impose: gives the branches to take in a mode ("eval", "train…"), by key.
       watch: find values that fall below float64.
     """
@@ -286,7 +289,7 @@ class TorchRun:
         device: str = "cpu",
         compiled: bool = False,
         precision: str = "highest",
-        moved: np.random.Generator | None = None,
+        moved: tuple[object, ...] = (),
         impose: Callable[[str], Mapping[str, np.ndarray]] | None = None,
         watch: bool = False,
         inputs: bool = False,
@@ -298,10 +301,12 @@ class TorchRun:
         self.impose = impose or (lambda mode: {})
         self.info: dict[str, dict[str, Tap]] = {}
         self.branches: dict[str, dict[str, np.ndarray]] = {}
+        self.kinks: dict[str, dict[str, tuple[int, ...]]] = {}
         self.flips: dict[str, Flips] = {}
         self.lifted: dict[str, None] = {}
         self.narrow: dict[str, None] = {}
         self._moved = moved
+        self._rng = generator(given.seed, *moved)
         self.model = copy.deepcopy(model)
         if isinstance(self.model, nn.Module):
             self.model.to(device, self.dtype)
@@ -309,17 +314,17 @@ class TorchRun:
 
     def _cross(self, array: np.ndarray) -> torch.Tensor:
         tensor = to_torch(array, self.dtype, self.device)
-        if self._moved is None or not tensor.is_floating_point():
+        if not self._moved or not tensor.is_floating_point():
             return tensor
         count = tensor.numel()
-        bits = np.unpackbits(np.frombuffer(self._moved.bytes(count // 8 + 1), np.uint8))[:count]
+        bits = np.unpackbits(np.frombuffer(self._rng.bytes(count // 8 + 1), np.uint8))[:count]
         up = torch.from_numpy(bits.astype(bool)).reshape(tensor.shape).to(tensor.device)
         infinity = torch.tensor(torch.inf, dtype=tensor.dtype, device=tensor.device)
         return torch.nextafter(tensor, torch.where(up, infinity, -infinity))
 
     def replace(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes other weights than those given."""
-        self.state = {name: self._cross(value) for name, value in state.items()}
+        self._state = state
         self._reload()
 
     def shapes(self, phase: Phase) -> list[tuple[int, ...]]:
@@ -332,11 +337,13 @@ class TorchRun:
         return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()]
 
     def _reload(self) -> None:
+        """The weights as they were at first, moved as they were: kept nowhere, made again."""
+        self._rng = generator(self.given.seed, *self._moved)
         if isinstance(self.model, nn.Module):
             with torch.no_grad():
                 for name, tensor in self.model.state_dict(keep_vars=True).items():
-                    if name in self.state:
-                        tensor.copy_(self.state[name])
+                    if name in self._state:
+                        tensor.copy_(self._cross(self._state[name]))
 
     def _parameters(self, phase: Phase) -> dict[str, nn.Parameter]:
         return trained(self.model, phase)
@@ -362,7 +369,8 @@ class TorchRun:
 
     def _keep(self, mode: str, recorder: Recorder) -> None:
         self.info[mode] = recorder.info
-        self.branches[mode] = {k: to_numpy(v) for k, v in recorder.branches.items()}
+        self.branches[mode] = _arrays(recorder.branches)
+        self.kinks[mode] = recorder.kinks
         self.flips |= {f"{mode}/{key}": flips for key, flips in recorder.flips.items()}
         self.lifted |= recorder.lifted
 
@@ -418,11 +426,11 @@ class TorchRun:
         for name, x in zip(self.twin.inputs, leaf, strict=True):
             if x.is_floating_point():
                 gradient = torch.zeros_like(x) if x.grad is None else x.grad
-                tensors[f"{mode}/gradient/input/{name}"] = to_numpy(gradient)
+                tensors[f"{mode}/gradient/input/{name}"] = to_numpy(gradient, copy=False)
         for name, parameter in self._parameters(phase).items():
             none = parameter.grad is None
             gradient = torch.zeros_like(parameter) if none else parameter.grad
-            tensors[f"{mode}/gradient/param/{name}"] = to_numpy(gradient)
+            tensors[f"{mode}/gradient/param/{name}"] = to_numpy(gradient, copy=False)
         for key, gradient in _arrays(recorder.gradients).items():
             tensors[f"{mode}/gradient/layer/{key}"] = gradient
         return tensors
@@ -431,7 +439,7 @@ class TorchRun:
         """Exact zeros for gradients that are zero by analysis."""
         for name, parameter in self._parameters(phase).items():
             if f"{mode_name(phase)}/{name}" in self.given.still and parameter.grad is not None:
-                parameter.grad.zero_()
+                parameter.grad = torch.zeros_like(parameter)
 
     def sections(self, trajectory: bool = True) -> Iterator[Section]:
         """forward in eval mode; per phase forward, gradients, step; trajectory by step; final.
@@ -486,9 +494,7 @@ class TorchRun:
         del free
         yield Section("step", tensors)
         del tensors
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(self.state[name])
+        self._reload()
         forced = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
         optim.write_torch(forced, names, self.given.optimizer[phase.name])
         for name, parameter in parameters.items():
@@ -499,11 +505,12 @@ class TorchRun:
         forced.step()
         tensors = _updated(f"{mode}/forced", parameters, optim.read_torch(forced, names))
         del forced
+        for parameter in parameters.values():
+            parameter.grad = None
         yield Section("step", tensors)
 
     def _trajectory(self) -> Iterator[Section]:
         self._reload()
-        self.state = {}  # nothing after this starts anew
         phases = [(p, self._parameters(p)) for p in self.twin.updates]
         optimizers = [
             optim.torch_optimizer(phase.optimizer, list(parameters.values()))
@@ -547,9 +554,5 @@ def _tensors(mode: str, output: Any, recorder: Recorder) -> dict[str, np.ndarray
 
 
 def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """NumPy's copies; a tensor that stands under several names is copied once."""
-    copies: dict[int, np.ndarray] = {}
-    return {
-        key: copies[id(t)] if id(t) in copies else copies.setdefault(id(t), to_numpy(t))
-        for key, t in tensors.items()
-    }
+    """What was recorded as NumPy arrays; nobody writes to it any more."""
+    return {key: to_numpy(t, copy=False) for key, t in tensors.items()}

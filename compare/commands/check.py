@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
     """Runs it, showing each entry as it is finished."""
+    from compare import heap
     from compare.api import check
     from compare.console import Progress, entry, header, summary
     from compare.report import environment
@@ -89,9 +90,15 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
         where = {"seed": args.seed, "matmul": args.precision, "size": size}
         header(console, environment() | where)
     begun: list[str] = []
+    stage = ""
+    heap.one()
     with Progress(len(twins), args.color, enabled=not args.quiet) as progress:
 
         def doing(twin: str, what: str) -> None:
+            nonlocal stage
+            if what.partition(" ")[0] != stage:
+                stage = what.partition(" ")[0]
+                heap.trim()
             if begun[-1:] != [twin]:
                 if begun:
                     progress.advance()
