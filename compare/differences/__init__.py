@@ -1,0 +1,169 @@
+"""The catalogue of differences: what PyTorch and JAX do otherwise, measured, and how to mend it.
+
+Every file here holds `Difference`s of one family at module level; they are found, not listed. The
+finder hands the place where two models part, a `Site`, to the differences of its kind. Each gives
+the edits of PyTorch's side that would imitate the other's habit; the edit after which PyTorch's
+result is JAX's is the cause.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change to PyTorch's side that imitates what JAX's side may be doing.
+
+    Args:
+      jax: what to write on JAX's side to get PyTorch's result, one line.
+      torch: what to write on PyTorch's side to get JAX's result, one line; "" if nothing can.
+      compute: PyTorch's result with the change, a tensor of the shape of `Site.theirs` (of another
+        shape, or an exception, is "not this one").
+    """
+
+    jax: str
+    torch: str
+    compute: Callable[[], Any]
+
+
+@dataclass
+class Site:
+    """The place where two models part, alone, on the reference's own inputs, in float64.
+
+    Args:
+      kind: the class of PyTorch's module ("LayerNorm"), the name of the function ("gelu",
+        "cross_entropy"), "glue" between two layers, or the optimizer's class ("Adam").
+      what: "output", "gradient" (of its input), "param" (the gradient of a parameter), "buffer",
+        "loss" or "update" (a parameter after one optimizer step).
+      theirs: JAX's value, with PyTorch's axes.
+      ours: PyTorch's value.
+      inputs: what the place was given: the module's or function's tensor arguments; of "glue" the
+        values it was made of.
+      module: of a module, a float64 copy with its parameters, in the mode of the run.
+      function, args, kwargs: of a function, the call that PyTorch made.
+      cotangent: of "gradient" and "param", the gradient of the place's output.
+      name: of "param", "buffer" and "update", the parameter's or buffer's own name ("weight").
+      jax: hyper-parameters of JAX's module as far as they are known ("epsilon", "strides", …).
+      optimizer: of "update", {"options": torch's keywords, "gradient", "param", "state": {slot:
+        array}, "step": updates made before}.
+    """
+
+    kind: str
+    what: str
+    theirs: np.ndarray
+    ours: np.ndarray
+    inputs: tuple[Any, ...] = ()
+    module: Any = None
+    function: Callable | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    cotangent: np.ndarray | None = None
+    name: str = ""
+    jax: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, **attributes: Any) -> Callable[[], Any]:
+        """The module's result with some of its attributes changed: `changed(eps=1e-6)`."""
+
+        def compute() -> Any:
+            module = copy.deepcopy(self.module)
+            for name, value in attributes.items():
+                setattr(module, name, value)
+            return self.result(module, *self.inputs)
+
+        return compute
+
+    def called(self, *args: Any, function: Callable | None = None, **kwargs: Any) -> Callable:
+        """The function's result with other arguments: `called(approximate="tanh")`.
+
+        Positional arguments, where any are given, replace all of the call's own; keywords are
+        added to its own.
+        """
+
+        def compute() -> Any:
+            call: Any = function or self.function
+            given = {**self.kwargs, **kwargs}
+            return self.result(lambda *inputs: call(*inputs, **given), *(args or self.args))
+
+        return compute
+
+    def replaced(self, function: Callable) -> Callable[[], Any]:
+        """The result of another function of the same inputs."""
+        return lambda: self.result(function, *self.inputs)
+
+    def result(self, call: Any, *inputs: Any) -> Any:
+        """What `what` asks for, of one call: its output, its input's gradient, a buffer, …"""
+        import torch
+
+        with torch.enable_grad():
+            first = [
+                x.detach().clone().requires_grad_(x.is_floating_point())
+                if isinstance(x, torch.Tensor)
+                else x
+                for x in inputs
+            ]
+            output = call(*first)
+            if self.what == "buffer":
+                return dict(call.named_buffers())[self.name]
+            if self.what in ("output", "loss"):
+                return _first(output)
+            if self.what == "param":
+                leaf = dict(call.named_parameters())[self.name].requires_grad_()
+            else:
+                leaf = next(x for x in first if isinstance(x, torch.Tensor) and x.requires_grad)
+            cotangent = torch.as_tensor(self.cotangent, dtype=leaf.dtype)
+            (gradient,) = torch.autograd.grad(_first(output), leaf, cotangent)
+            return gradient
+
+
+def _first(output: Any) -> Any:
+    while isinstance(output, (tuple, list)):
+        output = output[0]
+    return output
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One habit that the two frameworks do not share.
+
+    Args:
+      code: "ACT-01": the family and a number, never given again.
+      title: a few words.
+      torch, jax: what each does, with its default, one line each.
+      fix_torch, fix_jax: the edit that makes this side do as the other, one line each.
+      kinds: the kinds of `Site` that it may explain, as `re.fullmatch` has it; "" for none: some
+        are no single layer's.
+      measure: the largest absolute difference of the two frameworks without the edit and with it,
+        in float64, on generic input.
+      edits: the candidates at a site.
+      whats: the values of `Site.what` that it may explain.
+    """
+
+    code: str
+    title: str
+    torch: str
+    jax: str
+    fix_torch: str
+    fix_jax: str
+    kinds: str
+    measure: Callable[[], tuple[float, float]]
+    edits: Callable[[Site], Iterator[Edit]] | None = None
+    whats: tuple[str, ...] = ("output", "gradient")
+
+
+def catalogue() -> dict[str, Difference]:
+    """Every difference by code, in the order of the codes."""
+    found: dict[str, Difference] = {}
+    for file in pkgutil.iter_modules(__path__):
+        for value in vars(importlib.import_module(f"{__name__}.{file.name}")).values():
+            if isinstance(value, Difference) and found.setdefault(value.code, value) is not value:
+                raise ValueError(f"two differences have the code {value.code}")
+    return dict(sorted(found.items()))

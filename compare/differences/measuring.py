@@ -1,0 +1,44 @@
+"""What the measurements share: generic float64 input, and the gap between two results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from compare.share import to_jax, to_numpy
+from compare.twin import generator
+
+
+def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> Any:
+    """A float64 torch tensor of standard normal values."""
+    import torch
+
+    return torch.from_numpy(scale * generator(seed, "measure", *shape).standard_normal(shape))
+
+
+def grid(low: float, high: float, count: int = 401) -> Any:
+    """Evenly spaced float64 values, both ends included."""
+    import torch
+
+    return torch.linspace(low, high, count, dtype=torch.float64)
+
+
+def jax64(function: Callable, *arrays: Any) -> Any:
+    """`function` of the arrays, run by JAX in float64; arrays come back as NumPy's."""
+    import jax
+
+    with jax.enable_x64(True):
+        given = [to_jax(to_numpy(a)) if hasattr(a, "shape") else a for a in arrays]
+        return jax.tree.map(to_numpy, function(*given))
+
+
+def gap(ours: Any, theirs: Any) -> float:
+    """The largest absolute difference; infinite where shapes or NaNs do not match."""
+    t, j = to_numpy(ours), to_numpy(theirs)
+    if t.shape != j.shape or (np.isnan(t) != np.isnan(j)).any():
+        return float("inf")
+    with np.errstate(invalid="ignore"):
+        difference = np.where((t == j) | np.isnan(t), 0.0, np.abs(t - j))
+    return float(difference.max(initial=0.0))

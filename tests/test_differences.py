@@ -1,0 +1,47 @@
+"""The catalogue of differences: each is real, and its edit makes it go away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from compare.differences import Site, catalogue
+from compare.share import to_numpy
+
+CATALOGUE = catalogue()
+VISIBLE, GONE = 1e-8, 1e-12
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_it_is_seen_and_goes_away(code: str):
+    before, after = CATALOGUE[code].measure()
+    assert before > VISIBLE
+    assert after < GONE
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_it_is_told_in_one_line_each(code: str):
+    one = CATALOGUE[code]
+    for text in (one.title, one.torch, one.jax, one.fix_torch, one.fix_jax):
+        assert 0 < len(text) <= 100
+        assert "\n" not in text
+        assert not text.endswith(".")
+
+
+def confirmed(code: str, site: Site) -> bool:
+    """Whether one of a difference's edits gives JAX's value."""
+    edits = CATALOGUE[code].edits
+    assert edits is not None
+    values = [to_numpy(edit.compute()) for edit in edits(site)]
+    return any(v.shape == site.theirs.shape and np.allclose(v, site.theirs, 1e-12) for v in values)
+
+
+def test_gelu_is_recognised():
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    gelu = torch.nn.functional.gelu
+    theirs = to_numpy(gelu(x, approximate="tanh"))
+    site = Site("gelu", "output", theirs, to_numpy(gelu(x)), (x,), None, gelu, (x,), {})
+    assert confirmed("ACT-01", site)
+    site.theirs = theirs * 1.01
+    assert not confirmed("ACT-01", site)
