@@ -10,7 +10,7 @@ checked like a layer: a layer's input, as the outputs before it make it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,11 @@ from compare import verdict as V
 from compare.capture import input_key
 from compare.capture.given import mode_name
 from compare.differences import Difference, Edit, Site, catalogue
+from compare.finder_sites import sites
 from compare.judge import Judge, Result
 from compare.ladder import REFERENCE, Ladder, Pair
 from compare.layout import align
+from compare.report import number, twin_dict
 from compare.share import to_numpy
 
 Tensors = dict[str, np.ndarray]
@@ -95,6 +97,21 @@ class Found:
     cause: Cause | None = None
     tried: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    sites: list[Site] = field(default_factory=list)
+
+    @property
+    def window(self) -> Tensors:
+        """The tensors around the origin: what the place was given, and what both sides made."""
+        tensors: Tensors = {}
+        for site in self.sites[:1]:
+            tensors |= {"torch": site.ours, "jax": site.theirs}
+            for index, value in enumerate(site.inputs):
+                if hasattr(value, "detach"):
+                    tensors[f"input.{index}"] = to_numpy(value)
+            if site.module is not None:
+                state = site.module.state_dict()
+                tensors |= {f"state.{name}": to_numpy(value) for name, value in state.items()}
+        return tensors
 
 
 def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
@@ -111,15 +128,18 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         return found
     judge = ladder.judges["xla:cpu"]
     if result.stages["weights"].verdict == V.DIVERGED:
-        name = result.stages["weights"].findings[0][1] if result.stages["weights"].findings else ""
-        found.origin = Origin("weights", name.partition(" ")[0], "", what="weights")
+        stage = result.stages["weights"]
+        names = [text.partition(" ")[0] for _, text in stage.findings]
+        names += [j.name for j in stage.judged if j.verdict == V.DIVERGED]
+        found.origin = Origin("weights", names[0], "", what="weights")
         return found
     replay = Replay(pair, judge, progress)
     found.origin = replay.origin()
     found.rows = replay.rows
     if found.origin is not None:
         progress("cause")
-        found.cause, found.tried = cause(replay.sites(found.origin))
+        found.sites = list(sites(replay, found.origin))
+        found.cause, found.tried = cause(found.sites)
     return found
 
 
@@ -352,14 +372,6 @@ class Replay:
             j,
         )
 
-    # The site.
-
-    def sites(self, origin: Origin) -> Iterator[Site]:
-        """The origin as the catalogue of differences wants it; several where it is not clear."""
-        from compare.finder_sites import sites
-
-        yield from sites(self, origin)
-
     def hyperparameters(self, path: str) -> dict[str, Any]:
         """What is known of one of JAX's layers."""
         return {}
@@ -387,7 +399,7 @@ def _compared(t: np.ndarray, j: np.ndarray, scale: float = 0.0) -> tuple[float, 
     return difference / size if size else difference, difference <= allowed
 
 
-def cause(sites: Iterator[Site]) -> tuple[Cause | None, list[str]]:
+def cause(sites: Iterable[Site]) -> tuple[Cause | None, list[str]]:
     """The first edit of the catalogue that gives JAX's value, and the codes that were tried."""
     tried: list[str] = []
     for site in sites:
@@ -424,4 +436,49 @@ def _value(edit: Edit) -> np.ndarray | None:
         return None
 
 
-__all__ = ["Cause", "Found", "Origin", "Replay", "Row", "cause", "find"]
+def entry(found: Found, optimizer: str = "") -> dict[str, Any]:
+    """The entry of report.json, with origin, cause, and the table of the replay."""
+    whole = twin_dict(found.result, optimizer)
+    origin = found.origin
+    if origin is None:
+        return whole
+    whole["origin"] = {
+        "stage": origin.stage,
+        "torch": origin.torch,
+        "jax": origin.jax,
+        "what": origin.what,
+        "mode": origin.mode,
+        "between": list(origin.between) if origin.between else None,
+        "difference": number(origin.difference),
+        "replayed": None if origin.replayed is None else number(origin.replayed),
+        "torch_source": origin.torch_source,
+        "jax_source": origin.jax_source,
+    }
+    whole["replay"] = [
+        {
+            "torch": row.torch,
+            "jax": row.jax,
+            "difference": None if row.difference is None else number(row.difference),
+            "replayed": number(row.replayed),
+            "between": row.between,
+            "verdict": row.verdict,
+        }
+        for row in found.rows
+    ]
+    whole["cause"] = {"code": None, "title": "unknown", "confirmed": False, "tried": found.tried}
+    if (cause := found.cause) is not None:
+        whole["cause"] = {
+            "code": cause.difference.code,
+            "title": cause.difference.title,
+            "confirmed": True,
+            "before": number(cause.before),
+            "after": number(cause.after),
+            "torch": cause.difference.torch,
+            "jax": cause.difference.jax,
+            "torch_source": origin.torch_source,
+            "jax_source": origin.jax_source,
+            "fix": cause.edit.jax,
+            "fix_torch": cause.edit.torch,
+            "tried": found.tried,
+        }
+    return whole
