@@ -442,9 +442,7 @@ def _missing_or_twice(site: Site) -> Iterator[Edit]:
         f"{name} is missing here", "no activation here", site.replaced(lambda x, *_: x * 1.0)
     )
     own = site.module if site.module is not None else site.function
-    yield Edit(
-        f"{name} once", "the activation twice", before(site, lambda x: _again(site, own, x))
-    )
+    yield Edit(f"{name} once", "the activation twice", before(site, lambda x: _again(site, own, x)))
     yield Edit(f"{name}(x)", "the activation of -x", before(site, lambda x: -x))
     yield Edit(f"{name}(x)", "x times the activation", site.replaced(lambda x, *_: x * own(x)))
 
@@ -540,9 +538,7 @@ def _glu_forms(site: Site) -> Iterator[Edit]:
         ),
     )
     for other in without(range(site.inputs[0].ndim), dim % site.inputs[0].ndim):
-        yield Edit(
-            right, f"F.glu(x, {other})", site.replaced(lambda x, *_, d=other: F.glu(x, d))
-        )
+        yield Edit(right, f"F.glu(x, {other})", site.replaced(lambda x, *_, d=other: F.glu(x, d)))
 
 
 def _interleaved(x: Any) -> Any:

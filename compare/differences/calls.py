@@ -22,7 +22,7 @@ def option(site: Site, name: str, position: int | None = None, default: Any = No
     return default
 
 
-def without(candidates: Iterable[float], own: Any) -> list[float]:
+def without(candidates: Iterable[Any], own: Any) -> list[Any]:
     """The candidates but the value that PyTorch's side has, and none twice."""
     return [c for c in dict.fromkeys(candidates) if c is not None and c != own]
 
