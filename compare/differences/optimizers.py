@@ -1046,10 +1046,11 @@ def _masked() -> tuple[float, float]:
     def run(tx):
         tree = {"moved": to_jax(start), "frozen": to_jax(start)}
         updates, _ = tx.update(jax.tree.map(lambda _: to_jax(g), tree), tx.init(tree), tree)
-        return to_numpy(optax.apply_updates(tree, updates)["frozen"])
+        moved: Any = optax.apply_updates(tree, updates)
+        return to_numpy(moved["frozen"])
 
     labels = {"moved": "move", "frozen": "freeze"}
-    parts = {"move": optax.sgd(0.1), "freeze": optax.set_to_zero()}
+    parts: Any = {"move": optax.sgd(0.1), "freeze": optax.set_to_zero()}
     with jax.enable_x64(True):
         return (
             gap(frozen, run(optax.masked(optax.sgd(0.1), mask))),
@@ -1517,7 +1518,7 @@ def _cycled() -> tuple[float, float]:
 
     def ours(**options):
         return _by_torch(
-            "SGD", lambda o: OneCycleLR(o, 0.5, total_steps=20, **options), lr=0.1, momentum=0.9
+            "SGD", lambda o: OneCycleLR(o, 0.5, total_steps=40, **options), lr=0.1, momentum=0.9
         )
 
     theirs = _by_optax(lambda x: x.sgd(lambda count: _cycle_rate(count), 0.9))
@@ -1527,7 +1528,7 @@ def _cycled() -> tuple[float, float]:
 def _cycle_rate(count: Any) -> Any:
     import jax.numpy as jnp
 
-    return 0.5 + (0.02 - 0.5) / 2 * (1 + jnp.cos(jnp.pi * count / 5))
+    return 0.5 + (0.02 - 0.5) / 2 * (1 + jnp.cos(jnp.pi * count / 11))
 
 
 cycled = Difference(
