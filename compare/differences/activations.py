@@ -441,7 +441,7 @@ def _missing_or_twice(site: Site) -> Iterator[Edit]:
     yield Edit(
         f"{name} is missing here", "no activation here", site.replaced(lambda x, *_: x * 1.0)
     )
-    own = site.module if site.module is not None else site.function
+    own: Any = site.module if site.module is not None else site.function
     yield Edit(f"{name} once", "the activation twice", before(site, lambda x: _again(site, own, x)))
     yield Edit(f"{name}(x)", "the activation of -x", before(site, lambda x: -x))
     yield Edit(f"{name}(x)", "x times the activation", site.replaced(lambda x, *_: x * own(x)))

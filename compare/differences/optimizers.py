@@ -962,7 +962,7 @@ def _accumulated() -> tuple[float, float]:
     import torch
 
     p = torch.nn.Parameter(to_torch(_start()))
-    p.grad = to_torch(sum(_gradients()))
+    p.grad = to_torch(np.sum(_gradients(), 0))
     torch.optim.SGD([p], lr=0.1).step()
 
     def tx(mean):
@@ -1011,7 +1011,7 @@ def _accumulator() -> tuple[float, float]:
     import torch
 
     p = torch.nn.Parameter(to_torch(_start()))
-    p.grad = to_torch(sum(_gradients()))
+    p.grad = to_torch(np.sum(_gradients(), 0))
     torch.optim.SGD([p], lr=1.0).step()
 
     def tx(dtype):
