@@ -275,8 +275,8 @@ def _param_dtype() -> tuple[float, float]:
     def run(dtype):
         def dense(v, kernel):
             layer = fnn.Dense(5, use_bias=False, param_dtype=dtype)
-            shapes = layer.init(jax.random.key(0), v)["params"]["kernel"]
-            return layer.apply({"params": {"kernel": kernel.T.astype(shapes.dtype)}}, v)
+            start = jax.tree.leaves(layer.init(jax.random.key(0), v))[0]
+            return layer.apply({"params": {"kernel": kernel.T.astype(start.dtype)}}, v)
 
         return dense
 
@@ -500,7 +500,7 @@ def _stability_forms(site: Site) -> Iterator[Edit]:
     import torch
 
     def stable(x, dim=-1, descending=False, **_):
-        return torch.argsort(x, dim, descending, stable=True)
+        return torch.argsort(x, dim=dim, descending=descending, stable=True)
 
     yield Edit(
         "jnp.argsort(x, stable=False) orders ties at will: compare a stable order",

@@ -68,7 +68,7 @@ def _resizes(code: str) -> Callable[[Site], Iterator[Edit]]:
         for choice, factor in itertools.product(_ways(site.inputs[0].ndim - 2), factors):
             if _entry(own, choice) == code and (choice != own or factor):
                 set_for = {k: v for k, v in choice.items() if v}
-                keywords = {**set_for, **given, **factor}
+                keywords: dict[str, Any] = {**set_for, **given, **factor}
                 text = ", ".join(f"{k}={v!r}" for k, v in keywords.items())
                 yield Edit(
                     right,
@@ -211,10 +211,11 @@ def _cubic() -> tuple[float, float]:
             at = (np.arange(new) + 0.5) * (old / new) - 0.5
             first = np.floor(at).astype(int)
             shape = [-1 if i == axis else 1 for i in range(4)]
-            v = sum(
+            parts = [
                 jnp.take(v, np.clip(first + k - 1, 0, old - 1), axis) * w.reshape(shape)
                 for k, w in enumerate(weights(at - first))
-            )
+            ]
+            v = jnp.sum(jnp.stack(parts), 0)
         return v
 
     return gap(ours, jax64(_resized("bicubic", (9, 11)), x)), gap(ours, jax64(written, x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -526,9 +526,13 @@ def _fourier() -> tuple[float, float]:
 
 
 def _norms(site: Site) -> Iterator[Edit]:
-    own = option(site, "norm", 3) or "backward"
+    own, call = option(site, "norm", 3) or "backward", cast(Any, site.function)
     for other in without(("backward", "ortho", "forward"), own):
-        yield Edit(f"norm={own!r}", f"norm={other!r}", site.called(norm=other))
+        yield Edit(
+            f"norm={own!r}",
+            f"norm={other!r}",
+            site.called(function=lambda x, *a, n=other, **k: call(x, *a[:2], **{**k, "norm": n})),
+        )
 
 
 fourier = Difference(

@@ -146,11 +146,10 @@ def _rmsprop(o: Options, g: Any, p: Any, s: State, t: int) -> tuple[Any, State]:
     direction = g / _root(o, centre)
     if not mu:
         return _moved(o, p, direction), state
-    buffer = s.get("momentum_buffer", 0.0) * mu
-    state["momentum_buffer"] = buffer + direction * (o["lr"] if o["buffer"] == "rate" else 1.0)
-    if o["buffer"] == "rate":
-        return p - state["momentum_buffer"], state
-    return _moved(o, p, state["momentum_buffer"]), state
+    # with the rate inside, the buffer is what is added to the parameter, or taken from it
+    rate, sign = {"rate": (o["lr"], -1), "negated": (-o["lr"], 1)}.get(o["buffer"], (1.0, 0))
+    buffer = state["momentum_buffer"] = mu * s.get("momentum_buffer", 0.0) + rate * direction
+    return (p + sign * buffer if sign else _moved(o, p, buffer)), state
 
 
 def _adagrad(o: Options, g: Any, p: Any, s: State, t: int) -> tuple[Any, State]:
@@ -609,6 +608,7 @@ def _rms_momentum_rows(o: Options) -> Rows:
     right = "optax.chain(optax.scale_by_rms(...), optax.trace(momentum), learning rate last)"
     if o["momentum"]:
         yield right, "", {"buffer": "rate"}
+        yield right, "", {"buffer": "negated"}
         yield f"momentum={o['momentum']:g}", "momentum=0", {"momentum": 0.0}
     for centred in without((False, True), bool(o["centered"])):
         yield f"centered={not centred}", f"centered={centred}", {"centered": bool(centred)}

@@ -204,7 +204,8 @@ def _gamma() -> tuple[float, float]:
     import torch
 
     x = normal(5).abs()
-    ours = torch.distributions.Gamma(2.0, 3.0).log_prob(x)
+    two, three = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    ours = torch.distributions.Gamma(two, three).log_prob(x)
 
     def log_prob(scale):
         return lambda v: jax.scipy.stats.gamma.logpdf(v, 2.0, scale=scale)
