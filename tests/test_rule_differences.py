@@ -171,9 +171,9 @@ PLACES: list[tuple] = [
     ),
     ("GRAD-11", "median", torch.median, jnp.median, GRID[:8]),
     ("GRAD-12", "sign", torch.sign, jnp.sign, torch.tensor([1.0, torch.nan]).double()),
-    ("LOSS-01", "cross_entropy", F.cross_entropy, lambda x, y: ce(x, y).sum(), X, LABELS),
-    ("LOSS-01", "MSELoss", nn.MSELoss(), lambda x, y: ((x - y) ** 2).sum(1).mean(), X, Y),
-    ("LOSS-01", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
+    ("LOSS-09", "cross_entropy", F.cross_entropy, lambda x, y: ce(x, y).sum(), X, LABELS),
+    ("LOSS-09", "MSELoss", nn.MSELoss(), lambda x, y: ((x - y) ** 2).sum(1).mean(), X, Y),
+    ("LOSS-09", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
     ("LOSS-02", "cross_entropy", F.cross_entropy, lambda x, y: safe_mask(x, y, 4), X, PADDED),
     ("LOSS-02", "CrossEntropyLoss", nn.CrossEntropyLoss(), lambda x, y: ce(x, y).mean(), X, PADDED),
     (
@@ -273,9 +273,9 @@ PLACES: list[tuple] = [
         normal(2, 4, 4),
         torch.tensor([[0, 1, 2, 3], [3, 3, 1, 0]]),
     ),
-    ("LOSS-09", "mse_loss", F.mse_loss, lambda x, y: optax.l2_loss(x, y).mean(), X, Y),
+    ("LOSS-01", "mse_loss", F.mse_loss, lambda x, y: optax.l2_loss(x, y).mean(), X, Y),
     (
-        "LOSS-09",
+        "LOSS-01",
         "loss",
         lambda x, y: ((x - y) ** 2).mean(),
         lambda x, y: optax.l2_loss(x, y).mean(),
@@ -697,7 +697,7 @@ GRADIENTS: list[tuple] = [
         X,
         LABELS,
     ),
-    ("LOSS-09", "mse_loss", F.mse_loss, lambda x, y: optax.l2_loss(x, y).mean(), X, Y),
+    ("LOSS-01", "mse_loss", F.mse_loss, lambda x, y: optax.l2_loss(x, y).mean(), X, Y),
     ("LOSS-14", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
 ]
 
@@ -751,18 +751,23 @@ def update(kind: str, options: dict[str, Any], wrong: Callable) -> Site:
     parameter.grad = to_torch(gradient)
     optimizer.step()
     with jax.enable_x64(True):
-        made = wrong(*(to_jax(a) for a in (gradient, start)), state)
-        if isinstance(made, tuple):
+        made: Any = wrong(*(to_jax(a) for a in (gradient, start)), state)
+        if hasattr(made, "update"):
             tree = {"w": to_jax(start)}
             given = {k: {"w": v} for k, v in state.items()}
             filled = write_optax(
                 made.init(tree), tree, given, lambda t: {k: to_jax(v) for k, v in t.items()}
             )
             moves, _ = made.update({"w": to_jax(gradient)}, filled, tree)
-            made = tree["w"] + moves["w"]  # pyrefly: ignore
+            made = tree["w"] + moves["w"]
         theirs = to_numpy(made)
-    context = {"options": options, "gradient": gradient, "param": start, "state": state}
-    context["step"] = START
+    context = {
+        "options": options,
+        "gradient": gradient,
+        "param": start,
+        "state": state,
+        "step": START,
+    }
     return Site(kind, "update", theirs, to_numpy(parameter), name="w", optimizer=context)
 
 

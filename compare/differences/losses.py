@@ -40,50 +40,37 @@ def _cross_entropies(logits: Any, labels: Any) -> Any:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-# A mean, a sum, and what they divide by.
-
-
-def _reduction() -> tuple[float, float]:
+def _half() -> tuple[float, float]:
+    import optax
     import torch.nn.functional as F
 
-    x, y = normal(6, 5), _labels(6, classes=5)
-    ours = F.cross_entropy(x, y)
+    x, y = normal(4, 3), normal(4, 3, seed=1)
+    ours = F.mse_loss(x, y)
     return (
-        gap(ours, jax64(lambda a, b: _cross_entropies(a, b).sum(), x, y)),
-        gap(ours, jax64(lambda a, b: _cross_entropies(a, b).mean(), x, y)),
+        gap(ours, jax64(lambda a, b: optax.l2_loss(a, b).mean(), x, y)),
+        gap(ours, jax64(lambda a, b: optax.squared_error(a, b).mean(), x, y)),
     )
 
 
-def _factors(site: Site) -> Iterator[Edit]:
-    sizes: dict[int, str] = {}
-    for value in site.inputs:
-        shape = tuple(getattr(value, "shape", ()))
-        axes = [range(i, j) for i in range(len(shape)) for j in range(i + 1, len(shape) + 1)]
-        # without the classes, which are axis 1 of PyTorch's logits
-        axes += [[0, *range(2, len(shape))]] if len(shape) > 2 else []
-        for group in axes:
-            size = int(np.prod([shape[i] for i in group]))
-            if size > 1:
-                sizes.setdefault(size, "x".join(str(shape[i]) for i in group))
-    for size, text in sizes.items():
-        for factor, sign in ((float(size), "times"), (1.0 / size, "divided by")):
-            yield Edit(
-                f"the same reduction: JAX's is PyTorch's {sign} {text} elements (sum or mean?)",
-                f"loss {'*' if factor > 1 else '/'} {size}",
-                lambda f=factor: to_torch(np.asarray(site.ours * f)),
-            )
+def _half_forms(site: Site) -> Iterator[Edit]:
+    for factor, right in (
+        (0.5, "optax.squared_error: optax.l2_loss is half of it"),
+        (2.0, "optax.l2_loss: optax.squared_error is twice as much"),
+    ):
+        yield Edit(right, f"{factor:g} * loss", after(site, lambda v, f=factor: f * v))
 
 
-reduction = Difference(
+half = Difference(
     code="LOSS-01",
-    title="reduction: mean, sum, and over which axes",
-    torch="F.cross_entropy, F.mse_loss, …: reduction='mean' over all elements or labels",
-    jax="optax's losses return one value per example: the port sums or averages them",
-    fix_torch="reduction='sum'",
-    fix_jax="optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()",
-    kinds=LOSSES,
-    measure=_reduction,
-    edits=_factors,
+    title="squared error: with a factor of 1/2 or without",
+    torch="F.mse_loss: (x - y)^2",
+    jax="optax.l2_loss: (x - y)^2 / 2",
+    fix_torch="0.5 * F.mse_loss(x, y)",
+    fix_jax="optax.squared_error(x, y).mean()",
+    # before the reductions: in a batch of two, half a squared error is the likelier mistake
+    kinds="loss|mse_loss|MSELoss|l1_loss|L1Loss|(huber|smooth_l1|gaussian_nll)_loss",
+    measure=_half,
+    edits=_half_forms,
     whats=WHATS,
 )
 
@@ -474,41 +461,55 @@ class_axis = Difference(
 )
 
 
-# Regression.
+# A mean, a sum, and what they divide by.
 
 
-def _half() -> tuple[float, float]:
-    import optax
+def _reduction() -> tuple[float, float]:
     import torch.nn.functional as F
 
-    x, y = normal(4, 3), normal(4, 3, seed=1)
-    ours = F.mse_loss(x, y)
+    x, y = normal(6, 5), _labels(6, classes=5)
+    ours = F.cross_entropy(x, y)
     return (
-        gap(ours, jax64(lambda a, b: optax.l2_loss(a, b).mean(), x, y)),
-        gap(ours, jax64(lambda a, b: optax.squared_error(a, b).mean(), x, y)),
+        gap(ours, jax64(lambda a, b: _cross_entropies(a, b).sum(), x, y)),
+        gap(ours, jax64(lambda a, b: _cross_entropies(a, b).mean(), x, y)),
     )
 
 
-def _half_forms(site: Site) -> Iterator[Edit]:
-    for factor, right in (
-        (0.5, "optax.squared_error: optax.l2_loss is half of it"),
-        (2.0, "optax.l2_loss: optax.squared_error is twice as much"),
-    ):
-        yield Edit(right, f"{factor:g} * loss", after(site, lambda v, f=factor: f * v))
+def _factors(site: Site) -> Iterator[Edit]:
+    sizes: dict[int, str] = {}
+    for value in site.inputs:
+        shape = tuple(getattr(value, "shape", ()))
+        axes = [range(i, j) for i in range(len(shape)) for j in range(i + 1, len(shape) + 1)]
+        # without the classes, which are axis 1 of PyTorch's logits
+        axes += [[0, *range(2, len(shape))]] if len(shape) > 2 else []
+        for group in axes:
+            size = int(np.prod([shape[i] for i in group]))
+            if size > 1:
+                sizes.setdefault(size, "x".join(str(shape[i]) for i in group))
+    for size, text in sizes.items():
+        for factor, sign in ((float(size), "times"), (1.0 / size, "divided by")):
+            yield Edit(
+                f"the same reduction: JAX's is PyTorch's {sign} {text} elements (sum or mean?)",
+                f"loss {'*' if factor > 1 else '/'} {size}",
+                lambda f=factor: to_torch(np.asarray(site.ours * f)),
+            )
 
 
-half = Difference(
+reduction = Difference(
     code="LOSS-09",
-    title="squared error: with a factor of 1/2 or without",
-    torch="F.mse_loss: (x - y)^2",
-    jax="optax.l2_loss: (x - y)^2 / 2",
-    fix_torch="0.5 * F.mse_loss(x, y)",
-    fix_jax="optax.squared_error(x, y).mean()",
-    kinds="loss|.*_loss|.*Loss|kl_div",
-    measure=_half,
-    edits=_half_forms,
+    title="reduction: mean, sum, and over which axes",
+    torch="F.cross_entropy, F.mse_loss, …: reduction='mean' over all elements or labels",
+    jax="optax's losses return one value per example: the port sums or averages them",
+    fix_torch="reduction='sum'",
+    fix_jax="optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()",
+    kinds=LOSSES,
+    measure=_reduction,
+    edits=_factors,
     whats=WHATS,
 )
+
+
+# Regression.
 
 
 def _huber() -> tuple[float, float]:
