@@ -171,9 +171,9 @@ PLACES: list[tuple] = [
     ),
     ("GRAD-11", "median", torch.median, jnp.median, GRID[:8]),
     ("GRAD-12", "sign", torch.sign, jnp.sign, torch.tensor([1.0, torch.nan]).double()),
-    ("LOSS-09", "cross_entropy", F.cross_entropy, lambda x, y: ce(x, y).sum(), X, LABELS),
-    ("LOSS-09", "MSELoss", nn.MSELoss(), lambda x, y: ((x - y) ** 2).sum(1).mean(), X, Y),
-    ("LOSS-09", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
+    ("LOSS-14", "cross_entropy", F.cross_entropy, lambda x, y: ce(x, y).sum(), X, LABELS),
+    ("LOSS-14", "MSELoss", nn.MSELoss(), lambda x, y: ((x - y) ** 2).sum(1).mean(), X, Y),
+    ("LOSS-14", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
     ("LOSS-02", "cross_entropy", F.cross_entropy, lambda x, y: safe_mask(x, y, 4), X, PADDED),
     ("LOSS-02", "CrossEntropyLoss", nn.CrossEntropyLoss(), lambda x, y: ce(x, y).mean(), X, PADDED),
     (
@@ -302,17 +302,17 @@ PLACES: list[tuple] = [
         X,
         Y,
     ),
-    ("LOSS-11", "l1_loss", F.l1_loss, lambda x, y: optax.log_cosh(x, y).mean(), X, Y),
-    ("LOSS-11", "MSELoss", nn.MSELoss(), lambda x, y: jnp.abs(x - y).mean(), X, Y),
+    ("LOSS-12", "l1_loss", F.l1_loss, lambda x, y: optax.log_cosh(x, y).mean(), X, Y),
+    ("LOSS-12", "MSELoss", nn.MSELoss(), lambda x, y: jnp.abs(x - y).mean(), X, Y),
     (
-        "LOSS-12",
+        "LOSS-11",
         "loss",
         lambda x, y: F.mse_loss(x, y).sqrt(),
         lambda x, y: optax.squared_error(x, y).mean(),
         X,
         Y,
     ),
-    ("LOSS-12", "mse_loss", F.mse_loss, lambda x, y: -optax.squared_error(x, y).mean(), X, Y),
+    ("LOSS-11", "mse_loss", F.mse_loss, lambda x, y: -optax.squared_error(x, y).mean(), X, Y),
     (
         "LOSS-13",
         "mse_loss",
@@ -322,7 +322,7 @@ PLACES: list[tuple] = [
         Y[:, :1],
     ),
     (
-        "LOSS-14",
+        "LOSS-09",
         "kl_div",
         F.kl_div,
         lambda x, y: optax.kl_divergence(jnp.log(y), jnp.exp(x)).mean() / 5,
@@ -330,7 +330,7 @@ PLACES: list[tuple] = [
         P,
     ),
     (
-        "LOSS-14",
+        "LOSS-09",
         "KLDivLoss",
         nn.KLDivLoss(reduction="batchmean"),
         lambda x, y: optax.kl_divergence(x, y).sum(),
@@ -338,7 +338,7 @@ PLACES: list[tuple] = [
         P,
     ),
     (
-        "LOSS-15",
+        "LOSS-16",
         "binary_cross_entropy_with_logits",
         F.binary_cross_entropy_with_logits,
         lambda x, y: optax.sigmoid_binary_cross_entropy(jax.nn.sigmoid(x), y).mean(),
@@ -346,7 +346,7 @@ PLACES: list[tuple] = [
         BITS,
     ),
     (
-        "LOSS-15",
+        "LOSS-16",
         "BCELoss",
         nn.BCELoss(),
         lambda x, y: optax.sigmoid_binary_cross_entropy(x, y).mean(),
@@ -354,7 +354,7 @@ PLACES: list[tuple] = [
         BITS,
     ),
     (
-        "LOSS-15",
+        "LOSS-16",
         "binary_cross_entropy",
         F.binary_cross_entropy,
         lambda x, y: -(y * jnp.log(x + 1e-7) + (1 - y) * jnp.log(1 - x + 1e-7)).mean(),
@@ -362,7 +362,7 @@ PLACES: list[tuple] = [
         BITS,
     ),
     (
-        "LOSS-16",
+        "LOSS-15",
         "BCEWithLogitsLoss",
         nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0).double()),
         lambda x, y: optax.sigmoid_binary_cross_entropy(x, y).mean(),
@@ -370,7 +370,7 @@ PLACES: list[tuple] = [
         BITS,
     ),
     (
-        "LOSS-16",
+        "LOSS-15",
         "BCEWithLogitsLoss",
         nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0).double()),
         lambda x, y: 3 * optax.sigmoid_binary_cross_entropy(x, y).mean(),
@@ -508,7 +508,7 @@ PLACES: list[tuple] = [
     ("IDX-11", "transpose", torch.transpose, jnp.transpose, normal(3, 3, 3), 0, 1),
     ("IMG-01", "interpolate", F.interpolate, nn_resize("nearest", (9, 11)), IMAGE, (9, 11)),
     (
-        "IMG-02",
+        "IMG-05",
         "Upsample",
         nn.Upsample((3, 5), mode="bilinear"),
         nn_resize("bilinear", (3, 5)),
@@ -536,7 +536,7 @@ PLACES: list[tuple] = [
         "bicubic",
     ),
     (
-        "IMG-05",
+        "IMG-02",
         "interpolate",
         F.interpolate,
         nn_resize("bilinear", (9, 12)),
@@ -698,7 +698,7 @@ GRADIENTS: list[tuple] = [
         LABELS,
     ),
     ("LOSS-01", "mse_loss", F.mse_loss, lambda x, y: optax.l2_loss(x, y).mean(), X, Y),
-    ("LOSS-14", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
+    ("LOSS-09", "kl_div", F.kl_div, lambda x, y: optax.kl_divergence(x, y).mean(), Q.log(), P),
 ]
 
 
@@ -887,15 +887,15 @@ UPDATES: list[tuple] = [
         lambda *_: optax.chain(optax.clip(0.5), optax.sgd(0.1, 0.9)),
     ),
     ("OPT-27", "Adam", LR, lambda g, p, s: _adam(0.3719 * g, p, s)),
-    ("OPT-28", "Adam", LR, lambda *_: optax.adam(0.013)),
+    ("OPT-30", "Adam", LR, lambda *_: optax.adam(0.013)),
     (
-        "SCH-10",
+        "OPT-28",
         "SGD",
         MOMENTUM,
         lambda *_: optax.sgd(0.1 * SCHEDULE[START - 1] / SCHEDULE[START], 0.9),
     ),
     (
-        "SCH-10",
+        "OPT-28",
         "Adam",
         LR,
         lambda *_: optax.adam(0.1 * SCHEDULE[START + 1] / SCHEDULE[START]),

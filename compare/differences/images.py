@@ -92,14 +92,14 @@ def _ways(spatial: int) -> list[dict[str, Any]]:
 def _entry(own: dict[str, Any], other: dict[str, Any]) -> str:
     """The entry that explains one way in place of another."""
     if own == other:
-        return "IMG-05"
+        return "IMG-02"
     if own["mode"] != other["mode"]:
         return (
             "IMG-01" if {own["mode"], other["mode"]} == {"nearest", "nearest-exact"} else "IMG-06"
         )
     if own["align_corners"] != other["align_corners"]:
         return "IMG-03"
-    return "IMG-04" if own["mode"] == "bicubic" else "IMG-02"
+    return "IMG-04" if own["mode"] == "bicubic" else "IMG-05"
 
 
 def _nearest() -> tuple[float, float]:
@@ -146,7 +146,7 @@ def _of_modes(shape: tuple[int, int], ours: dict, naive: dict, mended: dict) -> 
 
 
 antialias = Difference(
-    code="IMG-02",
+    code="IMG-05",
     title="making smaller: smoothed first or not",
     torch="F.interpolate(antialias=False)",
     jax="jax.image.resize(antialias=True)",
@@ -159,7 +159,7 @@ antialias = Difference(
         {"method": "bilinear"},
         {"method": "bilinear", "antialias": False},
     ),
-    edits=_resizes("IMG-02"),
+    edits=_resizes("IMG-05"),
 )
 
 
@@ -254,7 +254,7 @@ def _scale() -> tuple[float, float]:
 
 
 scale = Difference(
-    code="IMG-05",
+    code="IMG-02",
     title="resizing by a factor that is no ratio of sizes",
     torch="F.interpolate(scale_factor=1.6): samples with the factor",
     jax="jax.image.resize: with new / old",
@@ -262,7 +262,7 @@ scale = Difference(
     fix_jax="jax.image.scale_and_translate with PyTorch's factor",
     kinds=RESIZE,
     measure=_scale,
-    edits=_resizes("IMG-05"),
+    edits=_resizes("IMG-02"),
 )
 
 

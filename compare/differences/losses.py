@@ -116,12 +116,13 @@ def _ignored() -> tuple[float, float]:
 
 def _ignored_forms(site: Site) -> Iterator[Edit]:
     ignore = _given(site)["ignore_index"]
+    if not (site.inputs[1] == ignore).any():
+        return
     right = f"jnp.where(labels != {ignore}, l, 0).sum() / (labels != {ignore}).sum()"
     total = _of_labels(site, reduction="sum")
     count = site.inputs[1].numel()
     yield Edit(right, "reduction='sum', divided by all labels", lambda: total() / count)
     yield Edit(right, "ignore_index=-100", _of_labels(site, ignore_index=-100))
-    yield Edit(right, "reduction='sum'", total)
     yield Edit(
         f"mask the label {ignore}: optax makes the loss NaN", "", lambda: total() * float("nan")
     )
@@ -496,7 +497,7 @@ def _factors(site: Site) -> Iterator[Edit]:
 
 
 reduction = Difference(
-    code="LOSS-09",
+    code="LOSS-14",
     title="reduction: mean, sum, and over which axes",
     torch="F.cross_entropy, F.mse_loss, …: reduction='mean' over all elements or labels",
     jax="optax's losses return one value per example: the port sums or averages them",
@@ -613,7 +614,7 @@ def _regression_forms(site: Site) -> Iterator[Edit]:
 
 
 regression = Difference(
-    code="LOSS-11",
+    code="LOSS-12",
     title="another loss of the error",
     torch="F.l1_loss, F.mse_loss",
     jax="optax.squared_error, optax.log_cosh, optax.huber_loss look alike in a port",
@@ -657,7 +658,7 @@ def _rooted_forms(site: Site) -> Iterator[Edit]:
 
 
 rooted = Difference(
-    code="LOSS-12",
+    code="LOSS-11",
     title="a root, a logarithm or a sign that is missing",
     torch="a root mean square is torch.sqrt(F.mse_loss(x, y))",
     jax="jnp.sqrt(optax.squared_error(x, y).mean()), with the root forgotten",
@@ -765,7 +766,7 @@ def _kl_forms(site: Site) -> Iterator[Edit]:
 
 
 kl = Difference(
-    code="LOSS-14",
+    code="LOSS-09",
     title="Kullback-Leibler divergence: reduction, and the order of its arguments",
     torch="F.kl_div(log_q, p): 'mean' divides by all elements, 'batchmean' by the examples",
     jax="optax.kl_divergence(log_q, p): summed over the classes",
@@ -839,7 +840,7 @@ def _bce_forms(site: Site) -> Iterator[Edit]:
 
 
 bce = Difference(
-    code="LOSS-15",
+    code="LOSS-16",
     title="binary cross entropy: logits or probabilities, and where it is cut off",
     torch="F.binary_cross_entropy: probabilities, logarithms not below -100",
     jax="optax.sigmoid_binary_cross_entropy: logits; hand-written, inf at 0 and 1, or log(p + eps)",
@@ -909,7 +910,7 @@ def _pos_weight_forms(site: Site) -> Iterator[Edit]:
 
 
 pos_weight = Difference(
-    code="LOSS-16",
+    code="LOSS-15",
     title="binary cross entropy: weights of the elements and of the positive class",
     torch="F.binary_cross_entropy_with_logits(weight, pos_weight)",
     jax="optax.sigmoid_binary_cross_entropy has neither",

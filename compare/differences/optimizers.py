@@ -1243,7 +1243,7 @@ def _rate() -> tuple[float, float]:
 
 
 rate = Difference(
-    code="OPT-28",
+    code="OPT-30",
     title="the learning rate",
     torch="Adam(lr=1e-3), SGD(lr=1e-3), RMSprop(lr=1e-2), …: each has a default",
     jax="optax's optimizers have none; the port has to name it",
@@ -1471,10 +1471,11 @@ def _plateau() -> tuple[float, float]:
     def run(patience):
         with jax.enable_x64(True):
             tx = optax.contrib.reduce_on_plateau(factor=0.5, patience=patience)
-            state, scales = tx.init(jnp.zeros(1)), []
+            state: Any = tx.init(jnp.zeros(1))
+            scales = []
             for _ in range(9):
                 _, state = tx.update(jnp.ones(1), state, value=1.0)
-                scales.append(float(state.scale))  # pyrefly: ignore
+                scales.append(float(state.scale))
             return np.asarray(scales)
 
     return gap(np.asarray(ours), run(3)), gap(np.asarray(ours), run(4))
@@ -1567,7 +1568,7 @@ def _late_edits(site: Site) -> Iterator[Edit]:
 
 
 late = Difference(
-    code="SCH-10",
+    code="OPT-28",
     title="a schedule that is one step ahead or late",
     torch="scheduler.step() after optimizer.step(): the first update has schedule(0)",
     jax="optax: schedule(0) in the first update; a count raised before it is one ahead",
