@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,8 +47,6 @@ def _long() -> tuple[float, float]:
 
     x = torch.tensor([1, 2**31, 2**40 + 3])
     with jax.enable_x64(False):
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             short = to_numpy(to_jax(to_numpy(x)))

@@ -1470,9 +1470,8 @@ def _plateau() -> tuple[float, float]:
 
     def run(patience):
         with jax.enable_x64(True):
-            tx = optax.contrib.reduce_on_plateau(factor=0.5, patience=patience)
-            state: Any = tx.init(jnp.zeros(1))
-            scales = []
+            tx: Any = optax.contrib.reduce_on_plateau(factor=0.5, patience=patience)
+            state, scales = tx.init(jnp.zeros(1)), []
             for _ in range(9):
                 _, state = tx.update(jnp.ones(1), state, value=1.0)
                 scales.append(float(state.scale))
