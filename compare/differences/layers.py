@@ -48,6 +48,20 @@ def rewritten(site: Site, forward: Callable[..., Any]) -> Callable[[], Any]:
     return lambda: site.result(Variant(site.module, forward), *site.inputs)
 
 
+def retold(site: Site, names: str, **changes: Any) -> Callable[[], Any]:
+    """The layer's own result with some of its settings changed."""
+    if site.module is not None:
+        return site.changed(**changes)
+    listed, args, keywords = names.split(), list(site.args), {}
+    for name, value in changes.items():
+        at = listed.index(name) + 1
+        if at < len(args):
+            args[at] = value
+        else:
+            keywords[name] = value
+    return site.called(*args, **keywords)
+
+
 def forms(site: Site, names: str, *rows: tuple[str, str, Form]) -> Iterator[Edit]:
     """One edit for each (JAX's line, PyTorch's line, form)."""
     for jax, torch, form in rows:
