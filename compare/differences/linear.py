@@ -891,6 +891,41 @@ flatten = Difference(
 )
 
 
+def _reversed_axes() -> tuple[float, float]:
+    x = normal(3, 3, 3)
+    return gap(x.mT, jax64(lambda a: a.T, x)), gap(x.mT, jax64(lambda a: a.mT, x))
+
+
+def _axis_orders(site: Site) -> Iterator[Edit]:
+    import torch
+
+    sources = [site.ours, *site.inputs[:1]]
+    for name, source in zip(("y", "x"), sources, strict=False):
+        value = torch.as_tensor(source)
+        if value.ndim > 5 or value.numel() != site.theirs.size:
+            continue
+        for order in itertools.permutations(range(value.ndim)):
+            yield Edit(
+                "the axes in PyTorch's order before the reshape",
+                f"{name}.permute{order}.reshape{site.theirs.shape}",
+                lambda v=value, o=order: v.permute(o).reshape(site.theirs.shape),
+            )
+
+
+axis_order = Difference(
+    code="FLAT-02",
+    title="An order of axes",
+    torch="x.mT swaps the last two axes; x.transpose(a, b) two",
+    jax="x.T, jnp.transpose reverse all axes; a reshape in their place moves values",
+    fix_torch="x.permute(2, 1, 0)",
+    fix_jax="x.mT, jnp.swapaxes(x, a, b)",
+    kinds="glue|transpose|permute|reshape|view",
+    measure=_reversed_axes,
+    edits=_axis_orders,
+    whats=("output",),
+)
+
+
 def _pixel_shuffle() -> tuple[float, float]:
     import torch.nn.functional as F
 

@@ -578,8 +578,7 @@ def _directions(site: Site) -> Iterator[Edit]:
 
     def straight(module: Any, *inputs: Any) -> Any:
         """The second half runs forwards in time: no reversal at all."""
-        flipped = copy.deepcopy(module)
-        backward = flipped(inputs[0].flip(axis))[0].chunk(2, -1)[1].flip(axis)
+        backward = module(inputs[0].flip(axis))[0].chunk(2, -1)[1].flip(axis)
         return torch.cat([module(*inputs)[0].chunk(2, -1)[0], backward], -1)
 
     if module.num_layers == 1:
