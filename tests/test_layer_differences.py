@@ -171,7 +171,7 @@ def _conv_reversed() -> Site:
         y = lax.conv_general_dilated(x, w.T, (1, 1), "VALID", dimension_numbers=dims)
         return y + b[:, None, None]
 
-    return conv(lambda x, w, b: wrong(x, w.swapaxes(2, 3), b))
+    return conv(wrong)
 
 
 @case("CONV-02", "flipped")
@@ -313,7 +313,7 @@ def transposed(wrong: dict[str, Any], order: tuple[int, ...], **options: Any) ->
 cases(
     "CT-01",
     transposed,
-    not_flipped=({"padding": "VALID"}, (2, 3, 0, 1), *[]),
+    not_flipped=({"padding": "VALID"}, (2, 3, 0, 1)),
     swapped=({"padding": "VALID", "transpose_kernel": True}, (2, 3, 0, 1)),
     not_flipped_explicit=({"padding": ((2, 2), (2, 2))}, (2, 3, 0, 1)),
 )
@@ -352,7 +352,10 @@ def _low_output_padding() -> Site:
 
 @case("CT-04", "swapped over all")
 def _transposed_groups() -> Site:
-    layer, x = filled(nn.ConvTranspose2d(4, 4, 3, stride=2, groups=2, bias=False)), normal(1, 4, 3, 3)
+    layer, x = (
+        filled(nn.ConvTranspose2d(4, 4, 3, stride=2, groups=2, bias=False)),
+        normal(1, 4, 3, 3),
+    )
     w = layer.weight.detach().flip(2, 3)
     more = {"lhs_dilation": (2, 2), "feature_group_count": 2}
     wrong = jax64(lambda a, b: lax_conv(a, b, padding=[(2, 2)] * 2, **more), x, w)
@@ -581,8 +584,8 @@ def _pool_zeros() -> Site:
 
 @case("POOL-08", "plain windows")
 def _adaptive() -> Site:
-    x = normal(1, 2, 7, 9)
-    wrong = first(jax64(lambda a: fnn.avg_pool(a, (3, 3), (2, 3)), last(x)))
+    x = normal(1, 2, 8, 9)
+    wrong = first(jax64(lambda a: fnn.avg_pool(a, (4, 3), (2, 3)), last(x)))
     return module_site(nn.AdaptiveAvgPool2d(3), wrong, x)
 
 
@@ -754,7 +757,9 @@ def _layer_norm_gradient() -> Site:
 
     def gradient(x: Any, g: Any, w: Any, b: Any) -> Any:
         layer = fnn.LayerNorm(epsilon=1e-6)
-        return jax.grad(lambda x: (layer.apply({"params": {"scale": w, "bias": b}}, x) * g).sum())(x)
+        return jax.grad(lambda x: (layer.apply({"params": {"scale": w, "bias": b}}, x) * g).sum())(
+            x
+        )
 
     x = X.clone().requires_grad_()
     (ours,) = torch.autograd.grad(site.module(x), x, torch.from_numpy(site.cotangent))
@@ -1041,6 +1046,20 @@ def _simple_bias() -> Site:
     return module_site(module, y, SERIES)
 
 
+@case("RNN-07", "from a state")
+def _gru_from_state() -> Site:
+    module, h = recurrent("GRU"), normal(1, 2, 4)
+
+    def wrong(x: Any, h: Any, *rows: Any) -> Any:
+        carry, outputs = (h[0], h[0]), []
+        for t in range(5):
+            carry = gru("before")(x[:, t], carry, *rows)
+            outputs.append(carry[0])
+        return jnp.stack(outputs, 1)
+
+    return module_site(module, jax64(wrong, SERIES, h, *numbers(module)), SERIES, h)
+
+
 @case("RNN-14", "relu")
 def _relu_cell() -> Site:
     def step(x: Any, carry: Any, wi: Any, wh: Any, bi: Any, bh: Any) -> Any:
@@ -1291,10 +1310,20 @@ cases(
     query_bias=(named(query_bias=lambda b: 0 * b),),
     output_weight=(named(out_kernel=lambda w: w.reshape(15, 15).T.reshape(3, 5, 15)),),
 )
-cases("ATT-05", multihead, module=(named(query_kernel=lambda w: w * 5**0.5, query_bias=lambda b: b * 5**0.5),))
+cases(
+    "ATT-05",
+    multihead,
+    module=(named(query_kernel=lambda w: w * 5**0.5, query_bias=lambda b: b * 5**0.5),),
+)
 
 HIDDEN = torch.tensor([[False] * 4, [False, False, True, True]])
 NOTHING: Callable[[Any], Any] = lambda params: None  # noqa: E731
+
+
+@case("ATT-04", "between layers")
+def _glue_heads() -> Site:
+    wrong = jax64(lambda a: a.reshape(2, 4, 5, 3).transpose(0, 3, 1, 2), TOKENS)
+    return glue_site(TOKENS.unflatten(-1, (3, 5)).transpose(1, 2), wrong, TOKENS)
 
 
 @case("ATT-03", "key_padding_mask")

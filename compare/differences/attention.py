@@ -352,7 +352,10 @@ def _other_masks(site: Site) -> Iterator[Edit]:
         if boolean.shape[-1] == boolean.shape[-2]:
             yield Edit("the mask as it is", "mask.mT", _attention(site, mask=boolean.mT, **how))
             yield Edit(line, "~mask.mT", _attention(site, mask=~boolean.mT, **how))
-    for jax, number in (("jnp.where(mask, logits, -inf), not logits + mask", boolean), (line, ~boolean)):
+    for jax, number in (
+        ("jnp.where(mask, logits, -inf), not logits + mask", boolean),
+        (line, ~boolean),
+    ):
         added = number.to(site.inputs[0].dtype)
         yield Edit(jax, "logits + mask as numbers", _attention(site, mask=None, added=added))
 
@@ -401,8 +404,27 @@ def _unmoved(x: Any, heads: int) -> Any:
     return x.reshape(x.shape[0], heads, x.shape[1], -1)
 
 
+def _glue_splits(site: Site) -> Iterator[Edit]:
+    """Between two layers: (N, length, E) to four axes."""
+    x, shape = site.inputs[0] if site.inputs else None, site.theirs.shape
+    if getattr(x, "ndim", 0) != 3 or len(shape) != 4:
+        return
+    for sizes in sorted(set(itertools.permutations(shape, 2))):
+        if sizes[0] * sizes[1] != x.shape[-1]:
+            continue
+        for order in itertools.permutations(range(4)):
+            yield Edit(
+                "x.reshape(n, length, heads, D)",
+                f"x.unflatten(-1, {sizes}).permute{order}",
+                lambda z=sizes, o=order: x.unflatten(-1, z).permute(o),
+            )
+
+
 def _head_splits(site: Site) -> Iterator[Edit]:
-    if site.module is None:
+    if site.kind == "glue":
+        yield from _glue_splits(site)
+        return
+    if not _plain(site):
         return
     line = "weight.T.reshape(E, heads, D), out: weight.T.reshape(heads, D, E)"
     shape = (*site.inputs[0].shape[:2],)
@@ -421,7 +443,9 @@ def _head_splits(site: Site) -> Iterator[Edit]:
             yield Edit(line, what, _attention(site, splits=(q, k, v), merge=merge))
             if who == "q" and not name:  # the kernels alone, the biases as they should be
                 for ws in ("q", "k", "v", "qk", "qkv"):
-                    yield Edit(line, f"{what} in the weights", _attention(site, change=_mixed(ws, site)))
+                    yield Edit(
+                        line, f"{what} in the weights", _attention(site, change=_mixed(ws, site))
+                    )
 
 
 def _mixed(who: str, site: Site) -> Callable[[int, Any], Any]:
@@ -442,9 +466,9 @@ head_split = Difference(
     jax="kernels (E, heads, D): a reshape to (E, D, heads) gives no error",
     fix_torch="weight.unflatten(0, (D, heads)).transpose(0, 1).flatten(0, 1)",
     fix_jax="weight.T.reshape(E, heads, D), out: weight.T.reshape(heads, D, E)",
-    kinds=MODULE,
+    kinds=f"{MODULE}|glue",
     measure=_head_split,
-    edits=_guarded(_head_splits),
+    edits=_head_splits,
 )
 
 
@@ -558,7 +582,9 @@ def _causal_masks(site: Site) -> Iterator[Edit]:
     for name, mask in masks.items():
         yield Edit(line, name, _attention(site, mask=mask, empty="mean"))
     if own is not None and own.dtype == torch.bool:
-        yield Edit(line, "is_causal=True too", _attention(site, mask=own & whole.tril(), empty="mean"))
+        yield Edit(
+            line, "is_causal=True too", _attention(site, mask=own & whole.tril(), empty="mean")
+        )
 
 
 causal = Difference(
@@ -595,7 +621,9 @@ def _tiled(site: Site) -> Iterator[Edit]:
         k, v = (a.repeat(1, times, 1, 1) for a in (k, v))
         return _core(q, k, v, given.mask, scale=given.scale)
 
-    yield Edit("jnp.repeat(k, times, heads' axis)", "k.repeat(1, times, 1, 1)", site.replaced(function))
+    yield Edit(
+        "jnp.repeat(k, times, heads' axis)", "k.repeat(1, times, 1, 1)", site.replaced(function)
+    )
 
 
 grouped = Difference(
@@ -628,7 +656,9 @@ def _softmax_axes(site: Site) -> Iterator[Edit]:
     if site.kind in (MODULE, FUNCTION):
         if _plain(site):
             for name, axis in (("queries", -2), ("heads", 1)):
-                yield Edit("axis=-1, over the keys", f"over the {name}", _attention(site, axis=axis))
+                yield Edit(
+                    "axis=-1, over the keys", f"over the {name}", _attention(site, axis=axis)
+                )
         return
     own = getattr(site.module, "dim", None) if site.module is not None else None
     own = site.kwargs.get("dim", site.args[1] if len(site.args) > 1 else own)
@@ -718,7 +748,9 @@ def _other_projections(site: Site) -> Iterator[Edit]:
     if module.in_proj_weight is not None:
         for which in ("o", "qkv", "qkvo", "q", "k", "v"):
             line = "each kernel is the weight's transpose"
-            yield Edit(line, f"weights of {which} as they are", _attention(site, change=turned(which)))
+            yield Edit(
+                line, f"weights of {which} as they are", _attention(site, change=turned(which))
+            )
     line = "the output projection: nn.MultiHeadDotProductAttention's 'out'"
     yield Edit(line, "no out_proj, its bias only", _attention(site, change=absent))
     none = _attention(site, change=absent, biases=(1, 1, 1, 0))

@@ -451,8 +451,7 @@ def _other_padding(site: Site) -> Iterator[Edit]:
     pads = _pads(own, own.weight)
     n = len(pads)
     causal = [
-        (d * (k - 1), 0)
-        for k, d in zip(own.weight.shape[2:], _dilation(own, n), strict=True)
+        (d * (k - 1), 0) for k, d in zip(own.weight.shape[2:], _dilation(own, n), strict=True)
     ]
     tried: dict[str, Pads] = {
         "'VALID'": [(0, 0)] * n,
@@ -577,9 +576,7 @@ def _other_stride(site: Site) -> Iterator[Edit]:
         (
             "strides and padding in the order of the image's axes",
             "stride, padding and dilation reversed",
-            lambda x, s: _conv(
-                x, s, pads[::-1], stride=stride[::-1], dilation=dilation[::-1]
-            ),
+            lambda x, s: _conv(x, s, pads[::-1], stride=stride[::-1], dilation=dilation[::-1]),
         ),
         (f"strides={stride}", "stride=1", lambda x, s: _conv(x, s, stride=1)),
         (
@@ -619,7 +616,9 @@ def _transposed_conv(x: Any, s: Any, pads: Pads | None = None, weight: Any = Non
     whole = function(x, weight, None, stride, 0, 0, s.groups or 1, dilation)
     extents = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
     pads = _lax_pads(s) if pads is None else pads
-    flat = [side - e for pair, e in reversed(list(zip(pads, extents, strict=True))) for side in pair]
+    flat = [
+        side - e for pair, e in reversed(list(zip(pads, extents, strict=True))) for side in pair
+    ]
     y = F.pad(whole, flat)
     return y if s.bias is None else y + s.bias.reshape(-1, *[1] * n)
 
@@ -934,9 +933,7 @@ def _pixel_shuffle() -> tuple[float, float]:
 
     def theirs(shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
         return first(
-            jax64(
-                lambda a: a.reshape(1, 3, 3, *shape).transpose(axes).reshape(1, 6, 6, 2), last(x)
-            )
+            jax64(lambda a: a.reshape(1, 3, 3, *shape).transpose(axes).reshape(1, 6, 6, 2), last(x))
         )
 
     return (
@@ -1297,7 +1294,12 @@ def _embedding_scale() -> tuple[float, float]:
 def _scales(site: Site) -> Iterator[Edit]:
     import torch
 
-    for name, power in {"sqrt(dim)": 0.5, "dim": 1.0, "1 / sqrt(dim)": -0.5, "1 / dim": -1.0}.items():
+    for name, power in {
+        "sqrt(dim)": 0.5,
+        "dim": 1.0,
+        "1 / sqrt(dim)": -0.5,
+        "1 / dim": -1.0,
+    }.items():
         factor = site.ours.shape[-1] ** power if site.ours.ndim else 1.0
         yield Edit(
             f"without the factor {name}",

@@ -10,7 +10,7 @@ import numpy as np
 
 from compare.differences import Difference, Edit, Site
 from compare.differences.layers import Form, forms, layer, retold, settings
-from compare.differences.measuring import first, flax64, gap, jax64, last, normal
+from compare.differences.measuring import flax64, gap, jax64, normal
 
 EVERYTHING = ("output", "gradient", "param")
 NAMES = {
@@ -75,6 +75,7 @@ def _standard(
 def _normalised(x: Any, s: Any, family: str, **how: Any) -> Any:
     """The layer from its formula."""
     eps = 2.0**-52 if s.eps is None else s.eps
+    how.setdefault("centred", family != "rms")
     if family == "group":
         split = x.unflatten(1, (s.num_groups, -1))
         y = _standard(split, tuple(range(2, split.ndim)), eps, **how).flatten(1, 2)
@@ -142,7 +143,7 @@ def _statistic(site: Site, momentum: float, biased: bool) -> Any:
 def _momenta(site: Site) -> Iterator[Edit]:
     if not site.name.endswith(("running_mean", "running_var")):
         return
-    own = site.module.momentum
+    own = getattr(site.module, "momentum", None)
     if own is None:
         return
     known = site.jax.get("momentum")
@@ -177,7 +178,7 @@ def _running_variance() -> tuple[float, float]:
 
 
 def _biased(site: Site) -> Iterator[Edit]:
-    if site.name.endswith("running_var") and site.module.momentum is not None:
+    if site.name.endswith("running_var") and getattr(site.module, "momentum", None) is not None:
         yield Edit(
             "m * old + (1 - m) * batch_var * n / (n - 1)",
             "x.var(axes, correction=0) into running_var",
@@ -302,7 +303,11 @@ def _cumulative() -> tuple[float, float]:
 
 
 def _not_cumulative(site: Site) -> Iterator[Edit]:
-    if site.module.momentum is None and site.name.endswith(("running_mean", "running_var")):
+    if (
+        site.module
+        and site.module.momentum is None
+        and site.name.endswith(("running_mean", "running_var"))
+    ):
         known = site.jax.get("momentum")
         for share in ([1 - known] if known is not None else []) + [0.1, 0.01, 0.9, 0.001]:
             for biased in (False, True):
@@ -354,6 +359,8 @@ def _other_mode(site: Site) -> Iterator[Edit]:
 
     own = settings(site, NAMES["batch"])
     if site.what == "buffer":
+        if site.module is None:
+            return
         if site.module.training:
             yield Edit(
                 "keep the updated batch_stats: mutable=['batch_stats']",
@@ -590,17 +597,17 @@ def _formulas(site: Site) -> Iterator[Edit]:
     if family == "batch" and not own.training:
         return
     right = "the biased variance, eps inside the square root"
-    for what, how in {
-        "the variance by n - 1": {"correction": 1},
-        "std + eps, std by n - 1": {"correction": 1, "outside": True},
+    tried: dict[str, dict[str, Any]] = {
         "std + eps": {"outside": True},
         "the mean not taken off": {"centred": False},
         "the mean not taken off, eps outside the root": {"centred": False, "outside": True},
+        "the variance by n - 1": {"centred": True, "correction": 1},
+        "std + eps, std by n - 1": {"centred": True, "correction": 1, "outside": True},
         "the mean taken off": {"centred": True},
-    }.items():
-        if family == "rms":
-            how = {"centred": False, **how}
-        if how != ({"centred": False} if family == "rms" else {"centred": True}):
+        "the mean taken off, std + eps": {"centred": True, "outside": True},
+    }
+    for what, how in tried.items():
+        if how != {"centred": family != "rms"}:
             row = (right, what, lambda x, s, how=how: _normalised(x, s, family, **how))
             yield from forms(site, NAMES[family], row)
 
@@ -1089,7 +1096,9 @@ def _local_responses(site: Site) -> Iterator[Edit]:
     own = settings(site, names)
     size, alpha = own.size, 1e-4 if own.alpha is None else own.alpha
     beta, k = (0.75 if own.beta is None else own.beta), (1.0 if own.k is None else own.k)
-    for factor, offset, power in itertools.product((1, size, size**2, 1 / size), (k, 1.0, 2.0), (beta, 0.5, 0.75)):
+    for factor, offset, power in itertools.product(
+        (1, size, size**2, 1 / size), (k, 1.0, 2.0), (beta, 0.5, 0.75)
+    ):
         if (factor, offset, power) != (1, k, beta):
             row = (
                 "x / (k + alpha / size * the sum of squares) ** beta",

@@ -110,10 +110,9 @@ def _stepped(site: Site, step: Callable[..., Any]) -> Callable[[], Any]:
     def forward(module: Any, x: Any, *rest: Any) -> Any:
         import torch
 
-        hidden = module.hidden_size
+        hidden, given = module.hidden_size, rest[0] if rest else None
+        given = given[0] if isinstance(given, tuple) else given
         if site.kind.endswith("Cell"):
-            given = rest[0] if rest else None
-            given = given[0] if isinstance(given, tuple) else given
             state = torch.zeros_like(x[..., :1]).repeat_interleave(hidden, -1)
             state = state if given is None else given
             rows = [getattr(module, n) for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
@@ -126,7 +125,8 @@ def _stepped(site: Site, step: Callable[..., Any]) -> Callable[[], Any]:
                     getattr(module, f"{n}_l{level}{suffix}", None)
                     for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
                 ]
-                state = y.new_zeros(*y.shape[1:-1], hidden)
+                at = level * (1 + module.bidirectional) + bool(suffix)
+                state = y.new_zeros(*y.shape[1:-1], hidden) if given is None else given[at]
                 carry, outputs = (state, state), []
                 for v in reversed(y) if suffix else y:
                     carry = step(v, carry, *rows)
@@ -573,7 +573,9 @@ def _directions(site: Site) -> Iterator[Edit]:
     def unreversed(name: str, v: Any) -> Any:
         return state[name.removesuffix("_reverse")].detach()
 
-    yield Edit("each direction's own weights", "the directions' weights swapped", _with(site, change))
+    yield Edit(
+        "each direction's own weights", "the directions' weights swapped", _with(site, change)
+    )
     yield Edit("each direction's own weights", "one set for both", _with(site, unreversed))
 
     def straight(module: Any, *inputs: Any) -> Any:
