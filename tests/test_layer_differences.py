@@ -772,7 +772,7 @@ def _layer_norm_gradient() -> Site:
 
 @case("LN-02", "last axis alone")
 def _layer_axes() -> Site:
-    module, x = nn.LayerNorm((4, 6), elementwise_affine=False), normal(2, 4, 6)
+    module, x = nn.LayerNorm([4, 6], elementwise_affine=False), normal(2, 4, 6)
     y = jax64(lambda a: jax.nn.standardize(a, epsilon=1e-5), x)
     return module_site(module, y, x)
 
@@ -1234,7 +1234,7 @@ def _tiled() -> Site:
     q, k, v = normal(2, 4, 4, 5), KEY[:, :2], VALUE[:, :2]
 
     def wrong(q: Any, k: Any, v: Any) -> Any:
-        return attend(q, *(jnp.tile(a, (1, 2, 1, 1)) for a in (k, v)))
+        return attend(q, jnp.tile(k, (1, 2, 1, 1)), jnp.tile(v, (1, 2, 1, 1)))
 
     options: dict[str, Any] = {"enable_gqa": True}
     theirs = jax64(wrong, q, k, v)

@@ -178,7 +178,7 @@ def _attention(
     core: Callable[..., Any] = _core,
     splits: tuple[Split, Split, Split] = (_heads, _heads, _heads),
     merge: Callable[[Any], Any] = _merged,
-    order: tuple[int, int, int] = (0, 1, 2),
+    order: tuple[int, ...] = (0, 1, 2),
     biases: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     change: Callable[[int, Any], Any] = lambda _, w: w,
     **how: Any,
@@ -254,7 +254,8 @@ def _layout() -> tuple[float, float]:
 
 def _layouts(site: Site) -> Iterator[Edit]:
     def over_heads(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
-        return _core(*(a.transpose(1, 2) for a in (q, k, v)), mask, **how).transpose(1, 2)
+        q, k, v = (a.transpose(1, 2) for a in (q, k, v))
+        return _core(q, k, v, mask, **how).transpose(1, 2)
 
     def transposed(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
         return _core(q, k, v, mask, **how).transpose(1, 2).reshape(q.shape)
@@ -406,7 +407,8 @@ def _unmoved(x: Any, heads: int) -> Any:
 
 def _glue_splits(site: Site) -> Iterator[Edit]:
     """Between two layers: (N, length, E) to four axes."""
-    x, shape = site.inputs[0] if site.inputs else None, site.theirs.shape
+    x: Any = site.inputs[0] if site.inputs else None
+    shape = site.theirs.shape
     if getattr(x, "ndim", 0) != 3 or len(shape) != 4:
         return
     for sizes in sorted(set(itertools.permutations(shape, 2))):

@@ -391,7 +391,8 @@ def _padding_mode() -> tuple[float, float]:
 
     x, w = normal(1, 2, 6, 6), normal(3, 2, 3, 3)
     worst, left = float("inf"), 0.0
-    for torch_mode, jax_mode in {"circular": "CIRCULAR", "reflect": "REFLECT"}.items():
+    modes: tuple[tuple[Any, str], ...] = (("circular", "CIRCULAR"), ("reflect", "REFLECT"))
+    for torch_mode, jax_mode in modes:
         conv = nn.Conv2d(2, 3, 3, padding=1, padding_mode=torch_mode, bias=False)
         conv.weight = nn.Parameter(w)
         with torch.no_grad():
@@ -465,7 +466,7 @@ def _other_padding(site: Site) -> Iterator[Edit]:
     }
     known = site.jax.get("padding")
     if isinstance(known, (tuple, list, int)):
-        tried[str(known)] = [tupled(p, 2) for p in tupled(known, n)]  # type: ignore[misc]
+        tried[str(known)] = [tupled(p, 2) for p in tupled(known, n)]
     for name, other in tried.items():
         if other != pads and len(other) == n:
             row = (
@@ -862,7 +863,7 @@ def _flatten() -> tuple[float, float]:
 
 
 def _flatten_orders(site: Site) -> Iterator[Edit]:
-    source = site.inputs[0] if site.inputs else None
+    source: Any = site.inputs[0] if site.inputs else None
     if getattr(source, "ndim", 0) < 3:
         return
     own = tuple(range(1, source.ndim))

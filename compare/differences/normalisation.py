@@ -873,10 +873,10 @@ def _spectral_torch() -> tuple[Any, Any, Any, Any, Any]:
     from torch import nn
 
     w, u, v = normal(5, 4), normal(5), normal(4)
-    linear = nn.Linear(4, 5, bias=False).double()
+    linear: Any = nn.Linear(4, 5, bias=False).double()
     linear.weight.data.copy_(w)
     nn.utils.parametrizations.spectral_norm(linear)
-    state: Any = linear.parametrizations.weight[0]  # type: ignore[index]
+    state: Any = linear.parametrizations.weight[0]
     u, v = u / u.norm(), v / v.norm()
     with torch.no_grad():
         state._u.copy_(u)
@@ -905,12 +905,12 @@ def _spectral_state() -> tuple[float, float]:
     from torch import nn
 
     w = normal(5, 4)
-    linear = nn.Linear(4, 5, bias=False).double()
+    linear: Any = nn.Linear(4, 5, bias=False).double()
     linear.weight.data.copy_(w)
     nn.utils.parametrizations.spectral_norm(linear, n_power_iterations=500)
     linear.eval()
     u = normal(5, seed=1)
-    state: Any = linear.parametrizations.weight[0]  # type: ignore[index]
+    state: Any = linear.parametrizations.weight[0]
     with torch.no_grad():
         return (
             gap(linear.weight, _spectral(u / u.norm(), w, False)),
@@ -974,7 +974,7 @@ def _weight_norm() -> tuple[float, float]:
     from torch import nn
 
     w, x = normal(5, 4), normal(3, 4)
-    linear = nn.Linear(4, 5, bias=False).double()
+    linear: Any = nn.Linear(4, 5, bias=False).double()
     linear.weight.data.copy_(w)
     ours = nn.utils.parametrizations.weight_norm(linear)(x)
 

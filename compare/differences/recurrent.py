@@ -287,7 +287,7 @@ def _bias_step() -> tuple[float, float]:
     total = (first + second).detach()
     ours = total - rate * (first.grad + second.grad)
     params = _lstm(module, bias=total)
-    cell = fnn.RNN(fnn.OptimizedLSTMCell(H, param_dtype=np.float64))
+    cell: Any = fnn.RNN(fnn.OptimizedLSTMCell(H, param_dtype=np.float64))
 
     def gradient(x: Any, *leaves: Any) -> Any:
         tree = jax.tree.unflatten(jax.tree.structure(params), leaves)
