@@ -245,6 +245,7 @@ cases(
     more=(2, 1),
     less=(1, 2),
     shifted=(((2, 0), (2, 0)), 1),
+    same=("SAME", 0),
 )
 
 

@@ -347,10 +347,11 @@ def _other_masks(site: Site) -> Iterator[Edit]:
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == float("-inf"))).all()):
         yield Edit("+ mask", "- mask", _attention(site, mask=-mask, empty="mean"))
         return
+    causal = bool((boolean == torch.ones_like(boolean).tril()).all())
     for empty in ("mean", "zero"):
         how = {"empty": empty}
         yield Edit(line, "~mask", _attention(site, mask=~boolean, **how))
-        if boolean.shape[-1] == boolean.shape[-2]:
+        if boolean.shape[-1] == boolean.shape[-2] and not causal:
             yield Edit("the mask as it is", "mask.mT", _attention(site, mask=boolean.mT, **how))
             yield Edit(line, "~mask.mT", _attention(site, mask=~boolean.mT, **how))
     for jax, number in (
@@ -360,12 +361,9 @@ def _other_masks(site: Site) -> Iterator[Edit]:
         added = number.to(site.inputs[0].dtype)
         yield Edit(jax, "logits + mask as numbers", _attention(site, mask=None, added=added))
 
-    def queries(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
-        shown = mask.mT if mask.ndim > 2 else mask
-        return _core(q, k, v, shown, empty="mean", scale=how["scale"])
-
-    shape = "mask[:, None, None, :], over the keys"
-    yield Edit(shape, "the mask over the queries", _attention(site, queries, mask=boolean))
+    if boolean.ndim > 2 and boolean.shape[-2] == 1:
+        over_queries = _attention(site, mask=boolean.mT, empty="mean")
+        yield Edit("mask[:, None, None, :], over the keys", "over the queries", over_queries)
 
     def zeroed(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
         weights = (q @ k.mT * (how["scale"] or q.shape[-1] ** -0.5)).softmax(-1)

@@ -296,7 +296,10 @@ def _same_strided() -> tuple[float, float]:
 
 
 def _same_forms(site: Site) -> Iterator[Edit]:
-    pads = _pads(settings(site, CONV), settings(site, CONV).weight)
+    own = settings(site, CONV)
+    pads = _pads(own, own.weight)
+    if set(tupled(own.stride or 1, len(pads))) == {1}:
+        return
     yield from forms(
         site,
         CONV,
@@ -464,6 +467,8 @@ def _other_padding(site: Site) -> Iterator[Edit]:
         "shifted one cell up": [(a - 1, b + 1) for a, b in pads if a],
         "axes reversed": pads[::-1],
     }
+    if set(tupled(own.stride or 1, n)) == {1}:
+        tried = {"'SAME'": _same(site.inputs[0], own), **tried}
     known = site.jax.get("padding")
     if isinstance(known, (tuple, list, int)):
         tried[str(known)] = [tupled(p, 2) for p in tupled(known, n)]
@@ -727,7 +732,8 @@ def _transposed_paddings(site: Site) -> Iterator[Edit]:
     own = settings(site, TRANSPOSED)
     right = _lax_pads(own)
     for name, pads in _transposed_pads(own).items():
-        if pads != right:
+        number = name.startswith("padding") and pads == _lax_pads(own, extra=False)
+        if pads != right and not number:  # the number is right, output_padding is not
             yield from forms(
                 site,
                 TRANSPOSED,

@@ -58,11 +58,11 @@ def _own(site: Site) -> tuple[str, SimpleNamespace]:
     return kind, s
 
 
-def _spill(x: Any, s: SimpleNamespace) -> list[int]:
+def _spill(x: Any, s: SimpleNamespace, pads: Any, stride: Any) -> list[int]:
     """How far ceil_mode's last window reaches beyond the padding, on each axis."""
     spill = []
     for size, k, step, d, (low, high) in zip(
-        x.shape[-len(s.kernel) :], s.kernel, s.stride, s.dilation, s.pads, strict=True
+        x.shape[-len(s.kernel) :], s.kernel, stride, s.dilation, pads, strict=True
     ):
         reach = d * (k - 1) + 1
         count = -(-(size + low + high - reach) // step)
@@ -97,20 +97,22 @@ def _form(
     fill: float | None = None,
     reduce: Callable[[Any], Any] | None = None,
     count_pad: bool | None = None,
-    full: bool = False,
+    full: bool | None = None,
 ) -> Form:
     """The layer's pooling with some settings changed, as flax.linen computes it.
 
-    `pads` and `stride` may be functions of the input; `full` adds ceil_mode's partial window.
+    `pads` and `stride` may be functions of the input; `full` is whether ceil_mode's partial
+    window is there.
     """
 
     def form(x: Any, _: Any) -> Any:
         import torch
 
         around = pads(x) if callable(pads) else s.pads if pads is None else pads
-        if full:
-            around = [(a, b + e) for (a, b), e in zip(around, _spill(x, s), strict=True)]
         steps = s.stride if stride is None else stride
+        if s.ceil_mode if full is None else full:
+            spill = _spill(x, s, around, steps)
+            around = [(a, b + e) for (a, b), e in zip(around, spill, strict=True)]
         if reduce is not None or kind == "max":
             empty = float("-inf") if fill is None else fill
             return _pool(x, s, reduce or _max, around, steps, empty)
@@ -200,7 +202,7 @@ def _counted(site: Site) -> Iterator[Edit]:
         (
             f"count_include_pad={s.count_include_pad}, padding={tuple(s.pads)}",
             f"count_include_pad={other}, padding 'SAME'",
-            _form(kind, s, lambda x: _same(x, s), count_pad=other),
+            _form(kind, s, lambda x: _same(x, s), count_pad=other, full=False),
         ),
     )
 
@@ -341,13 +343,7 @@ def _max_fill() -> tuple[float, float]:
 def _max_fills(site: Site) -> Iterator[Edit]:
     kind, s = _own(site)
     line = "padding inside max_pool: minus infinity"
-    same = lambda x: _same(x, s)  # noqa: E731
-    yield from _rows(
-        site,
-        (line, "F.pad(x, p) with zeros", _form(kind, s, fill=0.0)),
-        (line, "F.pad with zeros as 'SAME'", _form(kind, s, same, fill=0.0)),
-        (line, "zeros, ceil_mode too", _form(kind, s, fill=0.0, full=s.ceil_mode)),
-    )
+    yield from _rows(site, (line, "F.pad(x, p) with zeros", _form(kind, s, fill=0.0)))
 
 
 max_fill = Difference(
@@ -389,7 +385,7 @@ def _pool_paddings(site: Site) -> Iterator[Edit]:
     }
     for name, pads in choices.items():
         if callable(pads) or len(pads) == len(own):
-            yield from _rows(site, (line, f"padding {name}", _form(kind, s, pads)))
+            yield from _rows(site, (line, f"padding {name}", _form(kind, s, pads, full=False)))
 
 
 pool_padding = Difference(
@@ -532,7 +528,7 @@ def _other_kinds(site: Site) -> Iterator[Edit]:
         ("the smallest", lambda w: w.amin(-1), float("inf")),
         ("minus the largest of -x", lambda w: -w.amin(-1), float("inf")),
     ):
-        form = _form(kind, s, reduce=reduce, fill=fill, full=s.ceil_mode)
+        form = _form(kind, s, reduce=reduce, fill=fill)
         yield from _rows(site, (line, f"{name} of each window", form))
 
 
