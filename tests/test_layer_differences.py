@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jax import lax
 from torch import nn
 
-from compare.differences import Edit, Site, catalogue
+from compare.differences import Edit, Site, catalogue, pooling
 from compare.differences.measuring import first, flax64, jax64, last, normal
 from compare.share import to_numpy
 
@@ -552,6 +552,18 @@ cases(
     pool,
     whole=(nn.AvgPool2d(3, 2, 1, ceil_mode=True), "avg_pool", W3, W2, ((1, 2), (1, 2))),
 )
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("counted", [False, True])
+def test_the_average_by_windows_is_pytorch_s(ceil: bool, counted: bool):
+    """The candidates' own pooling, with nothing changed."""
+    module = nn.AvgPool2d(3, 2, 1, ceil_mode=ceil, count_include_pad=counted)
+    site = module_site(module, 0.0, IMAGE)
+    value = pooling._form(*pooling._own(site))(IMAGE, None)
+    np.testing.assert_allclose(value, site.ours, rtol=1e-13, atol=1e-14)
+
+
 cases(
     "POOL-07",
     pool,

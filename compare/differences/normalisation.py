@@ -904,7 +904,7 @@ def _spectral_state() -> tuple[float, float]:
     import torch
     from torch import nn
 
-    w = normal(5, 4)
+    w = normal(5, 4)  # iterated to the end: flax, which iterates once more, changes nothing
     linear: Any = nn.Linear(4, 5, bias=False).double()
     linear.weight.data.copy_(w)
     nn.utils.parametrizations.spectral_norm(linear, n_power_iterations=500)

@@ -98,17 +98,19 @@ def _form(
     reduce: Callable[[Any], Any] | None = None,
     count_pad: bool | None = None,
     full: bool | None = None,
+    whole: bool = False,
 ) -> Form:
     """The layer's pooling with some settings changed, as flax.linen computes it.
 
     `pads` and `stride` may be functions of the input; `full` is whether ceil_mode's partial
-    window is there.
+    window is there; `whole`, whether it is divided as a whole one.
     """
 
     def form(x: Any, _: Any) -> Any:
         import torch
+        import torch.nn.functional as F
 
-        around = pads(x) if callable(pads) else s.pads if pads is None else pads
+        around = declared = pads(x) if callable(pads) else s.pads if pads is None else pads
         steps = s.stride if stride is None else stride
         if s.ceil_mode if full is None else full:
             spill = _spill(x, s, around, steps)
@@ -120,12 +122,18 @@ def _form(
             p = s.norm_type
             return _pool(x.abs() ** p, s, lambda w: w.sum(-1) ** (1 / p), around, steps, 0.0)
         total = _pool(x, s, lambda w: w.sum(-1), around, steps, 0.0)
+        if s.divisor_override:
+            return total / s.divisor_override
+        cells = torch.ones_like(x)
         if s.count_include_pad if count_pad is None else count_pad:
-            cells = 1
-            for k in s.kernel:
-                cells *= k
-            return total / (s.divisor_override or cells)
-        return total / _pool(torch.ones_like(x), s, lambda w: w.sum(-1), around, steps, 0.0)
+            counted = around if whole else declared
+            cells = F.pad(cells, [side for pair in reversed(counted) for side in pair], value=1.0)
+            beyond = [
+                (0, high - known) for (_, high), (_, known) in zip(around, counted, strict=True)
+            ]
+        else:
+            beyond = around
+        return total / _pool(cells, s, lambda w: w.sum(-1), beyond, steps, 0.0)
 
     return form
 
@@ -278,10 +286,14 @@ def _ceil_divisors(site: Site) -> Iterator[Edit]:
     kind, s = _own(site)
     if not s.ceil_mode:
         return
-    line = "sums over the count of cells inside the declared padding"
-    for count in (True, False):
-        row = (line, f"divided otherwise: count_include_pad={count} beyond the padding too")
-        yield from _rows(site, (*row, _form(kind, s, full=True, count_pad=count)))
+    yield from _rows(
+        site,
+        (
+            "sums / counts of the cells inside the declared padding",
+            "the partial windows divided as whole ones",
+            _form(kind, s, full=True, whole=True, count_pad=True),
+        ),
+    )
 
 
 ceil_divisor = Difference(
