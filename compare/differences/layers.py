@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,3 +71,19 @@ def forms(site: Site, names: str, *rows: tuple[str, str, Form]) -> Iterator[Edit
 def tupled(value: Any, count: int) -> tuple[Any, ...]:
     """3 -> (3, 3)."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
+
+
+def same(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    lower: bool = False,
+) -> list[tuple[int, int]]:
+    """What lax pads for 'SAME', or for 'SAME_LOWER', on each axis."""
+    pads = []
+    for size, k, step, d in zip(sizes, kernel, stride, dilation, strict=True):
+        total = max((-(-size // step) - 1) * step + d * (k - 1) + 1 - size, 0)
+        low = total - total // 2 if lower else total // 2
+        pads.append((low, total - low))
+    return pads

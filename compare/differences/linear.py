@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from compare.differences import Difference, Edit, Site
-from compare.differences.layers import forms, layer, settings, tupled
+from compare.differences.layers import forms, layer, same, settings, tupled
 from compare.differences.measuring import first, flax64, gap, jax64, last, normal
 
 LINEAR = "weight bias"
@@ -178,19 +178,9 @@ def _dilation(s: Any, n: int) -> tuple[int, ...]:
 
 
 def _same(x: Any, s: Any, dilation: Any = None, lower: bool = False) -> Pads:
-    """What lax calls SAME, or SAME_LOWER."""
-    n, pads = s.weight.ndim - 2, []
-    for size, k, step, d in zip(
-        x.shape[-n:],
-        s.weight.shape[2:],
-        tupled(s.stride or 1, n),
-        tupled(dilation or s.dilation or 1, n),
-        strict=True,
-    ):
-        total = max((-(-size // step) - 1) * step + d * (k - 1) + 1 - size, 0)
-        low = total - total // 2 if lower else total // 2
-        pads.append((low, total - low))
-    return pads
+    n = s.weight.ndim - 2
+    stride, dilation = tupled(s.stride or 1, n), tupled(dilation or s.dilation or 1, n)
+    return same(x.shape[-n:], s.weight.shape[2:], stride, dilation, lower)
 
 
 def _flax_conv(w: Any, x: Any, **options: Any) -> Any:

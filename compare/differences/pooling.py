@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from compare.differences import Difference, Edit, Site
-from compare.differences.layers import Form, layer, settings, tupled
+from compare.differences.layers import Form, layer, same, settings, tupled
 from compare.differences.measuring import first, gap, jax64, last, normal
 
 KINDS = r"(Max|Avg|LP)Pool[123]d|(max|avg|lp)_pool[123]?d?"
@@ -79,14 +79,8 @@ def _mean(windows: Any) -> Any:
     return windows.mean(-1)
 
 
-def _same(x: Any, s: SimpleNamespace, lower: bool = False) -> list[tuple[int, int]]:
-    pads = []
-    sizes = x.shape[-len(s.kernel) :]
-    for size, k, step, d in zip(sizes, s.kernel, s.stride, s.dilation, strict=True):
-        total = max((-(-size // step) - 1) * step + d * (k - 1) + 1 - size, 0)
-        low = total - total // 2 if lower else total // 2
-        pads.append((low, total - low))
-    return pads
+def _same(x: Any, s: SimpleNamespace, stride: Any = None, lower: bool = False) -> Any:
+    return same(x.shape[-len(s.kernel) :], s.kernel, stride or s.stride, s.dilation, lower)
 
 
 def _form(
@@ -102,7 +96,7 @@ def _form(
 ) -> Form:
     """The layer's pooling with some settings changed, as flax.linen computes it.
 
-    `pads` and `stride` may be functions of the input; `full` is whether ceil_mode's partial
+    `pads` may be a function of the input; `full` is whether ceil_mode's partial
     window is there; `whole`, whether it is divided as a whole one.
     """
 
@@ -161,15 +155,14 @@ def _other_strides(site: Site) -> Iterator[Edit]:
     rows = [
         (line, "stride=1", _form(kind, s, stride=ones)),
         (line, "stride=kernel_size", _form(kind, s, stride=s.kernel)),
-        (line, "stride=1, padding 'SAME'", _form(kind, s, _ones_same(s), ones)),
+        (
+            line,
+            "stride=1, padding 'SAME'",
+            _form(kind, s, lambda x: _same(x, s, ones), ones, full=False),
+        ),
         (line, "stride reversed", _form(kind, s, stride=s.stride[::-1])),
     ]
     yield from _rows(site, *rows)
-
-
-def _ones_same(s: SimpleNamespace) -> Any:
-    ones = SimpleNamespace(**{**vars(s), "stride": (1,) * len(s.kernel)})
-    return lambda x: _same(x, ones)
 
 
 stride = Difference(
