@@ -34,6 +34,27 @@ def jax64(function: Callable, *arrays: Any) -> Any:
         return jax.tree.map(to_numpy, function(*given))
 
 
+def flax64(module: Any, params: Any, *inputs: Any, **keywords: Any) -> Any:
+    """A Linen module's result with these parameters, in float64."""
+    import jax
+
+    def run(*given: Any) -> Any:
+        leaves = jax.tree.map(lambda leaf: to_jax(to_numpy(leaf)), params)
+        return module.apply({"params": leaves}, *given, **keywords)
+
+    return jax64(run, *inputs)
+
+
+def last(x: Any) -> Any:
+    """(N, C, H, W) -> (N, H, W, C)."""
+    return x.movedim(1, -1)
+
+
+def first(x: np.ndarray) -> np.ndarray:
+    """(N, H, W, C) -> (N, C, H, W)."""
+    return np.moveaxis(x, -1, 1)
+
+
 def gap(ours: Any, theirs: Any) -> float:
     """The largest absolute difference; infinite where shapes or NaNs do not match."""
     t, j = to_numpy(ours), to_numpy(theirs)

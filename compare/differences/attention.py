@@ -1,0 +1,762 @@
+"""Attention: masks, scales, heads and the packed projections."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from compare.differences import Difference, Edit, Site
+from compare.differences.layers import rewritten, settings
+from compare.differences.measuring import flax64, gap, jax64, normal
+
+MODULE, FUNCTION = "MultiheadAttention", "scaled_dot_product_attention"
+KINDS = f"{MODULE}|{FUNCTION}"
+N, L, HEADS, D = 2, 4, 3, 5
+E = HEADS * D
+
+# What the measurements share ------------------------------------------------------------------
+
+
+def _inputs(heads: int = HEADS, keys: int = L) -> tuple[Any, Any, Any]:
+    """Query, key and value as flax has them, (N, length, heads, D)."""
+    return (
+        normal(N, L, HEADS, D, scale=1.5),
+        normal(N, keys, heads, D, seed=1, scale=1.5),
+        normal(N, keys, heads, D, seed=2),
+    )
+
+
+def _torch(q: Any, k: Any, v: Any, **options: Any) -> Any:
+    """PyTorch's attention of flax's layout."""
+    import torch.nn.functional as F
+
+    heads_first = (a.transpose(1, 2) for a in (q, k, v))
+    return F.scaled_dot_product_attention(*heads_first, **options).transpose(1, 2)
+
+
+def _flax(q: Any, k: Any, v: Any, mask: Any = None) -> Any:
+    import flax.linen as fnn
+
+    return jax64(lambda *a: fnn.dot_product_attention(*a[:3], mask=a[3]), q, k, v, mask)
+
+
+def _module() -> tuple[Any, Any]:
+    """PyTorch's layer with generic weights, and its input."""
+    import torch
+    from torch import nn
+
+    module = nn.MultiheadAttention(E, HEADS, batch_first=True).double()
+    with torch.no_grad():
+        for index, parameter in enumerate(module.parameters()):
+            parameter.copy_(normal(*parameter.shape, seed=index, scale=0.5))
+    return module.requires_grad_(False), normal(N, L, E)
+
+
+def _params(module: Any, order: str = "qkv", bias: bool = True, split: Any = None) -> Any:
+    """flax.linen's parameters; `order` is what the packed rows are taken for."""
+    params = {}
+    weights = dict(zip(order, module.in_proj_weight.chunk(3), strict=True))
+    biases = dict(zip(order, module.in_proj_bias.chunk(3), strict=True))
+    for name in ("query", "key", "value"):
+        kernel = weights[name[0]].T
+        params[name] = {
+            "kernel": split(kernel) if split else kernel.reshape(E, HEADS, D),
+            "bias": biases[name[0]].reshape(HEADS, D),
+        }
+    params["out"] = {
+        "kernel": module.out_proj.weight.T.reshape(HEADS, D, E),
+        "bias": module.out_proj.bias if bias else 0 * module.out_proj.bias,
+    }
+    return params
+
+
+def _flax_module(params: Any, x: Any, mask: Any = None) -> Any:
+    import flax.linen as fnn
+
+    module = fnn.MultiHeadDotProductAttention(HEADS, param_dtype=np.float64)
+    return flax64(module, params, x, mask=mask)
+
+
+# What the candidates share --------------------------------------------------------------------
+
+
+def _bias(mask: Any, like: Any) -> Any:
+    """A mask, True or 0 where attended, as what is added to the logits."""
+    import torch
+
+    if mask is None:
+        return torch.zeros((), dtype=like.dtype)
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=like.dtype).masked_fill(~mask, float("-inf"))
+    return mask.to(like.dtype)
+
+
+def _core(
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any,
+    *,
+    scale: float | None = None,
+    axis: int = -1,
+    empty: str = "zero",
+    added: Any = None,
+) -> Any:
+    """Attention over (N, heads, length, D); rows that see nothing give zero, or the mean."""
+    import torch
+
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    logits = q @ k.mT * scale
+    bias = _bias(mask, logits)
+    shown = bias.expand(logits.shape)
+    if empty == "mean":
+        shown = shown.clamp(min=torch.finfo(logits.dtype).min)
+        logits = torch.where(shown <= torch.finfo(logits.dtype).min, shown, logits + shown)
+    else:
+        logits = logits + shown
+    if added is not None:
+        logits = logits + added
+    weights = logits.softmax(axis)
+    if empty == "zero" and axis == -1:
+        weights = weights.masked_fill((shown == float("-inf")).all(-1, keepdim=True), 0.0)
+    return weights @ v
+
+
+def _given(site: Site) -> SimpleNamespace:
+    """The call's mask, True or 0 where attended, and its scale; heads stay in the values."""
+    import torch
+
+    if site.module is None:
+        s = settings(site, "key value attn_mask dropout_p is_causal scale enable_gqa")
+        mask = s.attn_mask
+        if s.is_causal:
+            q, k = site.inputs[:2]
+            causal = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+            mask = causal if mask is None else mask & causal
+        return SimpleNamespace(mask=mask, scale=s.scale)
+    names = "key_padding_mask need_weights attn_mask average_attn_weights is_causal".split()
+    positional = site.args[3:] or site.inputs[3:]
+    given = {**dict(zip(names, positional, strict=False)), **site.kwargs}
+    padding, mask = given.get("key_padding_mask"), given.get("attn_mask")
+
+    def attended(value: Any) -> Any:
+        if value is None or value.dtype != torch.bool:
+            return value
+        return ~value
+
+    padding, mask = attended(padding), attended(mask)
+    if padding is not None:
+        padding = padding[:, None, None, :] if padding.ndim == 2 else padding
+    if mask is not None and mask.ndim == 3:
+        mask = mask.unflatten(0, (-1, site.module.num_heads))
+    if padding is None or mask is None:
+        return SimpleNamespace(mask=mask if padding is None else padding, scale=None)
+    if padding.dtype == torch.bool and mask.dtype == torch.bool:
+        return SimpleNamespace(mask=padding & mask, scale=None)
+    like = site.inputs[0]
+    return SimpleNamespace(mask=_bias(padding, like) + _bias(mask, like), scale=None)
+
+
+Split = Callable[[Any, int], Any]
+
+
+def _heads(x: Any, heads: int) -> Any:
+    """(N, length, E) -> (N, heads, length, D)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merged(x: Any) -> Any:
+    return x.transpose(1, 2).flatten(-2)
+
+
+def _attention(
+    site: Site,
+    core: Callable[..., Any] = _core,
+    splits: tuple[Split, Split, Split] = (_heads, _heads, _heads),
+    merge: Callable[[Any], Any] = _merged,
+    order: tuple[int, ...] = (0, 1, 2),
+    biases: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+    change: Callable[[int, Any], Any] = lambda _, w: w,
+    **how: Any,
+) -> Callable[[], Any]:
+    """The layer or function from its formula, with something done otherwise.
+
+    `order` is what the packed rows are taken for; `biases` weigh those of query, key, value and
+    output; `change` is given the four weights by number.
+    """
+    given = _given(site)
+    mask = how.pop("mask", given.mask)
+    how.setdefault("scale", given.scale)
+
+    if site.module is None:
+
+        def function(q: Any, k: Any, v: Any, *_: Any) -> Any:
+            q, k, v = ((q, k, v)[i] for i in order)
+            if k.shape[1] != q.shape[1]:
+                k, v = (a.repeat_interleave(q.shape[1] // k.shape[1], 1) for a in (k, v))
+            return core(q, k, v, mask, **how)
+
+        return site.replaced(function)
+
+    def forward(m: Any, q: Any, k: Any, v: Any, *_: Any) -> Any:
+        import torch.nn.functional as F
+
+        packed = m.in_proj_weight
+        rows = (
+            packed.chunk(3)
+            if packed is not None
+            else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+        )
+        row_biases = [0.0] * 3 if m.in_proj_bias is None else m.in_proj_bias.chunk(3)
+        values = []
+        for i, (x, split) in enumerate(zip((q, k, v), splits, strict=True)):
+            x = x if m.batch_first else x.transpose(0, 1)
+            y = F.linear(x, change(i, rows[order[i]])) + biases[i] * row_biases[order[i]]
+            values.append(split(y, m.num_heads))
+        y = F.linear(merge(core(*values, mask, **how)), change(3, m.out_proj.weight))
+        if m.out_proj.bias is not None:
+            y = y + biases[3] * m.out_proj.bias
+        return y if m.batch_first else y.transpose(0, 1)
+
+    return rewritten(site, forward)
+
+
+def _plain(site: Site) -> bool:
+    """Whether the formula above is all there is: no extra key, three dimensions."""
+    module = site.module
+    if module is None:
+        return all(x.ndim == 4 for x in site.inputs[:3])
+    extra = module.bias_k is not None or module.add_zero_attn
+    return not extra and site.inputs[0].ndim == 3
+
+
+def _guarded(
+    edits: Callable[[Site], Iterator[Edit]],
+) -> Callable[[Site], Iterator[Edit]]:
+    return lambda site: edits(site) if _plain(site) else iter(())
+
+
+# The differences ------------------------------------------------------------------------------
+
+
+def _layout() -> tuple[float, float]:
+    import torch.nn.functional as F
+
+    q, k, v = (normal(N, 4, 4, D, seed=i) for i in range(3))
+    ours = F.scaled_dot_product_attention(q, k, v)
+    right = _flax(*(a.transpose(1, 2) for a in (q, k, v)))
+    return gap(ours, _flax(q, k, v)), gap(ours, right.swapaxes(1, 2))
+
+
+def _layouts(site: Site) -> Iterator[Edit]:
+    def over_heads(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
+        q, k, v = (a.transpose(1, 2) for a in (q, k, v))
+        return _core(q, k, v, mask, **how).transpose(1, 2)
+
+    def transposed(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
+        return _core(q, k, v, mask, **how).transpose(1, 2).reshape(q.shape)
+
+    line = "query, key and value as (N, length, heads, D)"
+    for what, core in (
+        ("attention over the heads' axis", over_heads),
+        ("the output's heads and length swapped", transposed),
+    ):
+        yield Edit(line, what, _attention(site, core))
+        yield Edit(line, f"{what}, no mask", _attention(site, core, mask=None))
+    if site.module is not None:
+        own = site.module.batch_first
+        yield Edit(
+            "the batch on the axis where PyTorch has it",
+            f"batch_first={not own}",
+            site.changed(batch_first=not own),
+        )
+
+
+layout = Difference(
+    code="ATT-01",
+    title="The heads' axis",
+    torch="F.scaled_dot_product_attention: (N, heads, length, D)",
+    jax="nn.dot_product_attention, jax.nn's: (N, length, heads, D)",
+    fix_torch="x.transpose(1, 2) before and after",
+    fix_jax="jnp.swapaxes(x, 1, 2) before and after",
+    kinds=KINDS,
+    measure=_layout,
+    edits=_guarded(_layouts),
+)
+
+
+def _float32_inside() -> tuple[float, float]:
+    import jax
+
+    q, k, v = _inputs()
+    ours = _torch(q, k, v)
+    return (
+        gap(ours, jax64(jax.nn.dot_product_attention, q, k, v)),
+        gap(ours, _flax(q, k, v)),
+    )
+
+
+float32_inside = Difference(
+    code="ATT-02",
+    title="Attention in float32 inside",
+    torch="F.scaled_dot_product_attention: in the inputs' dtype",
+    jax="jax.nn.dot_product_attention: softmax in float32, of float64 inputs too",
+    fix_torch="softmax of logits.float()",
+    fix_jax="flax.linen.dot_product_attention",
+    kinds="",  # rounding: no two programs have the same
+    measure=_float32_inside,
+)
+
+
+def _polarity() -> tuple[float, float]:
+    import torch
+
+    module, x = _module()
+    hidden = torch.zeros(N, L, dtype=torch.bool)
+    hidden[1, 2:] = True
+    ours = module(x, x, x, key_padding_mask=hidden)[0]
+    params = _params(module)
+    return (
+        gap(ours, _flax_module(params, x, hidden[:, None, None, :].numpy())),
+        gap(ours, _flax_module(params, x, ~hidden[:, None, None, :].numpy())),
+    )
+
+
+def _other_masks(site: Site) -> Iterator[Edit]:
+    import torch
+
+    mask = _given(site).mask
+    if mask is None:
+        return
+    line = "mask: True where attended (PyTorch's layer: True where ignored)"
+    for empty in ("mean", "zero"):
+        yield Edit("pass the mask", "no mask", _attention(site, mask=None, empty=empty))
+    boolean = mask if mask.dtype == torch.bool else mask == 0
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == float("-inf"))).all()):
+        yield Edit("+ mask", "- mask", _attention(site, mask=-mask, empty="mean"))
+        return
+    causal = bool((boolean == torch.ones_like(boolean).tril()).all())
+    for empty in ("mean", "zero"):
+        how = {"empty": empty}
+        yield Edit(line, "~mask", _attention(site, mask=~boolean, **how))
+        if boolean.shape[-1] == boolean.shape[-2] and not causal:
+            yield Edit("the mask as it is", "mask.mT", _attention(site, mask=boolean.mT, **how))
+            yield Edit(line, "~mask.mT", _attention(site, mask=~boolean.mT, **how))
+    for jax, number in (
+        ("jnp.where(mask, logits, -inf), not logits + mask", boolean),
+        (line, ~boolean),
+    ):
+        added = number.to(site.inputs[0].dtype)
+        yield Edit(jax, "logits + mask as numbers", _attention(site, mask=None, added=added))
+
+    if boolean.ndim > 2 and boolean.shape[-2] == 1:
+        over_queries = _attention(site, mask=boolean.mT, empty="mean")
+        yield Edit("mask[:, None, None, :], over the keys", "over the queries", over_queries)
+
+    def zeroed(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
+        weights = (q @ k.mT * (how["scale"] or q.shape[-1] ** -0.5)).softmax(-1)
+        return (weights * mask) @ v
+
+    after = "the mask before the softmax"
+    yield Edit(after, "weights * mask after it", _attention(site, zeroed, mask=boolean))
+
+
+polarity = Difference(
+    code="ATT-03",
+    title="What a mask's True means",
+    torch="nn.MultiheadAttention: True is ignored; F.scaled_dot_product_attention: attended",
+    jax="nn.MultiHeadDotProductAttention: True is attended",
+    fix_torch="key_padding_mask=~mask",
+    fix_jax="mask=~key_padding_mask[:, None, None, :]",
+    kinds=KINDS,
+    measure=_polarity,
+    edits=_guarded(_other_masks),
+)
+
+
+def _head_split() -> tuple[float, float]:
+    module, x = _module()
+    ours = module(x, x, x)[0]
+    mixed = _params(module, split=lambda w: w.reshape(E, D, HEADS).mT)
+    return gap(ours, _flax_module(mixed, x)), gap(ours, _flax_module(_params(module), x))
+
+
+def _interleaved(x: Any, heads: int) -> Any:
+    """The features as (D, heads)."""
+    return x.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
+
+
+def _unmoved(x: Any, heads: int) -> Any:
+    """A reshape to (N, heads, length, D) without a transpose."""
+    return x.reshape(x.shape[0], heads, x.shape[1], -1)
+
+
+def _glue_splits(site: Site) -> Iterator[Edit]:
+    """Between two layers: (N, length, E) to four axes."""
+    x: Any = site.inputs[0] if site.inputs else None
+    shape = site.theirs.shape
+    if getattr(x, "ndim", 0) != 3 or len(shape) != 4:
+        return
+    for sizes in sorted(set(itertools.permutations(shape, 2))):
+        if sizes[0] * sizes[1] != x.shape[-1]:
+            continue
+        for order in itertools.permutations(range(4)):
+            yield Edit(
+                "x.reshape(n, length, heads, D)",
+                f"x.unflatten(-1, {sizes}).permute{order}",
+                lambda z=sizes, o=order: x.unflatten(-1, z).permute(o),
+            )
+
+
+def _head_splits(site: Site) -> Iterator[Edit]:
+    if site.kind == "glue":
+        yield from _glue_splits(site)
+        return
+    if not _plain(site):
+        return
+    line = "weight.T.reshape(E, heads, D), out: weight.T.reshape(heads, D, E)"
+    shape = (*site.inputs[0].shape[:2],)
+    shape = shape if site.module.batch_first else shape[::-1]
+    merges: dict[str, Callable[[Any], Any]] = {
+        "": _merged,
+        ", merged as (D, heads)": lambda x: x.permute(0, 2, 3, 1).flatten(-2),
+        ", merged without a transpose": lambda x: x.reshape(*shape, -1),
+    }
+    for (name, merge), split in itertools.product(merges.items(), (_interleaved, _unmoved)):
+        for who in ("", "qkv", "q", "k", "v", "qk", "kv"):
+            if not who and not name:
+                continue
+            q, k, v = ((split if c in who else _heads) for c in "qkv")
+            what = f"{split.__name__.strip('_')} heads of {who or 'none'}{name}"
+            yield Edit(line, what, _attention(site, splits=(q, k, v), merge=merge))
+            if who == "q" and not name:  # the kernels alone, the biases as they should be
+                for ws in ("q", "k", "v", "qk", "qkv"):
+                    yield Edit(
+                        line, f"{what} in the weights", _attention(site, change=_mixed(ws, site))
+                    )
+
+
+def _mixed(who: str, site: Site) -> Callable[[int, Any], Any]:
+    heads = site.module.num_heads
+
+    def change(index: int, weight: Any) -> Any:
+        if "qkvo"[index] not in who:
+            return weight
+        return weight.unflatten(0, (-1, heads)).transpose(0, 1).flatten(0, 1)
+
+    return change
+
+
+head_split = Difference(
+    code="ATT-04",
+    title="How the heads share the features",
+    torch="nn.MultiheadAttention: rows (heads, D), all of a head together",
+    jax="kernels (E, heads, D): a reshape to (E, D, heads) gives no error",
+    fix_torch="weight.unflatten(0, (D, heads)).transpose(0, 1).flatten(0, 1)",
+    fix_jax="weight.T.reshape(E, heads, D), out: weight.T.reshape(heads, D, E)",
+    kinds=f"{MODULE}|glue",
+    measure=_head_split,
+    edits=_head_splits,
+)
+
+
+def _scale() -> tuple[float, float]:
+    import jax
+    import jax.numpy as jnp
+
+    q, k, v = _inputs()
+    ours = _torch(q, k, v)
+
+    def theirs(scale: float) -> Any:
+        def run(q: Any, k: Any, v: Any) -> Any:
+            logits = jnp.einsum("nqhd,nkhd->nhqk", q, k) * scale
+            return jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(logits), v)
+
+        return jax64(run, q, k, v)
+
+    return gap(ours, theirs(1.0)), gap(ours, theirs(D**-0.5))
+
+
+def _scales(site: Site) -> Iterator[Edit]:
+    width = site.inputs[0].shape[-1]
+    heads = site.inputs[0].shape[1] if site.module is None else site.module.num_heads
+    size = width if site.module is None else width // heads
+    own = _given(site).scale or size**-0.5
+    embed = size * heads
+    for name, scale in {
+        "1": 1.0,
+        "1 / D": 1 / size,
+        "1 / sqrt(embed)": embed**-0.5,
+        "1 / embed": 1 / embed,
+        "sqrt(D)": size**0.5,
+        "1 / sqrt(D)": size**-0.5,
+        "1 / sqrt(heads)": heads**-0.5,
+        "1 / sqrt(length)": site.inputs[1].shape[-2] ** -0.5,
+    }.items():
+        if scale != own:
+            yield Edit(
+                f"logits * {own:.6g}, and D={size}",
+                f"scale={name}",
+                _attention(site, scale=scale),
+            )
+
+
+attention_scale = Difference(
+    code="ATT-05",
+    title="The logits' scale",
+    torch="F.scaled_dot_product_attention: 1 / sqrt(D) of one head",
+    jax="nn.dot_product_attention: the same; jnp.einsum alone has none",
+    fix_torch="scale=1.0",
+    fix_jax="query / jnp.sqrt(D)",
+    kinds=KINDS,
+    measure=_scale,
+    edits=_guarded(_scales),
+)
+
+
+def _empty_rows() -> tuple[float, float]:
+    import torch
+
+    q, k, v = _inputs()
+    mask = torch.ones(L, L, dtype=torch.bool)
+    mask[0] = False
+    ours = _torch(q, k, v, attn_mask=mask)
+    theirs = _flax(q, k, v, mask[None, None])
+    seen = mask.any(-1)[None, :, None, None].numpy()
+    return gap(ours, theirs), gap(ours, np.where(seen, theirs, 0))
+
+
+def _empty_means(site: Site) -> Iterator[Edit]:
+    if _given(site).mask is not None:
+        line = "jnp.where(mask.any(-1), y, 0): rows that attend to nothing"
+        yield Edit(line, "finfo.min in place of -inf: the mean", _attention(site, empty="mean"))
+
+
+empty_rows = Difference(
+    code="ATT-06",
+    title="A query that may attend to nothing",
+    torch="F.scaled_dot_product_attention: 0; nn.MultiheadAttention with weights: NaN",
+    jax="nn.dot_product_attention: the mean of the values (finfo.min, not -inf)",
+    fix_torch="an additive mask of torch.finfo(dtype).min",
+    fix_jax="jnp.where(mask.any(-1), y, 0)",
+    kinds=KINDS,
+    measure=_empty_rows,
+    edits=_guarded(_empty_means),
+)
+
+
+def _causal() -> tuple[float, float]:
+    q, k, v = _inputs(keys=L + 2)
+    ours = _torch(q, k, v, is_causal=True)
+
+    def theirs(shift: int) -> Any:
+        return _flax(q, k, v, np.tri(L, L + 2, shift, dtype=bool)[None, None])
+
+    return gap(ours, theirs(2)), gap(ours, theirs(0))
+
+
+def _causal_masks(site: Site) -> Iterator[Edit]:
+    import torch
+
+    axis = -2 if site.module is None or site.module.batch_first else 0
+    rows, keys = (site.inputs[i].shape[axis] for i in (0, 1))
+    line = "nn.make_causal_mask, jnp.tril(ones): row i sees the keys 0 to i"
+    whole = torch.ones(rows, keys, dtype=torch.bool)
+    masks = {f"tril(diagonal={shift})": whole.tril(shift) for shift in (-1, 1, keys - rows, 0)}
+    masks |= {f"triu(diagonal={shift})": whole.triu(shift) for shift in (0, 1)}
+    own = _given(site).mask
+    if own is None:
+        line = "no causal mask"
+    for name, mask in masks.items():
+        yield Edit(line, name, _attention(site, mask=mask, empty="mean"))
+    if own is not None and own.dtype == torch.bool:
+        yield Edit(
+            line, "is_causal=True too", _attention(site, mask=own & whole.tril(), empty="mean")
+        )
+
+
+causal = Difference(
+    code="ATT-07",
+    title="Where a causal mask starts",
+    torch="is_causal=True: row i sees the keys 0 to i, of longer keys too",
+    jax="is_causal=True: the same; jnp.tril(k=keys - rows) by hand lets the last row see all",
+    fix_torch="attn_mask=torch.ones(rows, keys).tril(keys - rows).bool()",
+    fix_jax="jnp.tril(jnp.ones((rows, keys), bool))",
+    kinds=KINDS,
+    measure=_causal,
+    edits=_guarded(_causal_masks),
+)
+
+
+def _grouped() -> tuple[float, float]:
+    import jax.numpy as jnp
+
+    q, k, v = normal(N, L, 4, D), normal(N, L, 2, D, seed=1), normal(N, L, 2, D, seed=2)
+    ours = _torch(q, k, v, enable_gqa=True)
+    tiled = [jax64(lambda a: jnp.tile(a, (1, 1, 2, 1)), a) for a in (k, v)]
+    repeated = [jax64(lambda a: jnp.repeat(a, 2, 2), a) for a in (k, v)]
+    return gap(ours, _flax(q, *tiled)), gap(ours, _flax(q, *repeated))
+
+
+def _tiled(site: Site) -> Iterator[Edit]:
+    q, k = site.inputs[:2]
+    if site.module is not None or q.shape[1] == k.shape[1]:
+        return
+    times = q.shape[1] // k.shape[1]
+    given = _given(site)
+
+    def function(q: Any, k: Any, v: Any, *_: Any) -> Any:
+        k, v = (a.repeat(1, times, 1, 1) for a in (k, v))
+        return _core(q, k, v, given.mask, scale=given.scale)
+
+    yield Edit(
+        "jnp.repeat(k, times, heads' axis)", "k.repeat(1, times, 1, 1)", site.replaced(function)
+    )
+
+
+grouped = Difference(
+    code="ATT-08",
+    title="Fewer key heads than query heads",
+    torch="enable_gqa=True: each key head repeated for neighbouring query heads",
+    jax="jax.nn.dot_product_attention: the same; jnp.tile by hand does otherwise",
+    fix_torch="k.repeat(1, times, 1, 1)",
+    fix_jax="jnp.repeat(k, times, axis=2)",
+    kinds=FUNCTION,
+    measure=_grouped,
+    edits=_guarded(_tiled),
+)
+
+
+def _softmax_axis() -> tuple[float, float]:
+    import warnings
+
+    import jax
+    import torch.nn.functional as F
+
+    x = normal(3, 4, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = F.softmax(x)
+    return gap(ours, jax64(jax.nn.softmax, x)), gap(ours, jax64(lambda a: jax.nn.softmax(a, 0), x))
+
+
+def _softmax_axes(site: Site) -> Iterator[Edit]:
+    if site.kind in (MODULE, FUNCTION):
+        if _plain(site):
+            for name, axis in (("queries", -2), ("heads", 1)):
+                yield Edit(
+                    "axis=-1, over the keys", f"over the {name}", _attention(site, axis=axis)
+                )
+        return
+    own = getattr(site.module, "dim", None) if site.module is not None else None
+    own = site.kwargs.get("dim", site.args[1] if len(site.args) > 1 else own)
+    x = site.inputs[0]
+    function = "log_softmax" if "log" in site.kind.lower() else "softmax"
+    for axis in range(x.ndim):
+        if own is None or axis != own % x.ndim:
+            change = site.replaced(lambda x, *_, a=axis: getattr(x, function)(a))
+            yield Edit(f"axis={own}", f"dim={axis}", change)
+    yield Edit(
+        f"axis={own}",
+        "over all axes",
+        site.replaced(lambda x, *_: getattr(x.flatten(), function)(0).reshape(x.shape)),
+    )
+
+
+softmax_axis = Difference(
+    code="ATT-09",
+    title="The softmax's axis",
+    torch="F.softmax without dim: 0 of one or three axes, else 1",
+    jax="jax.nn.softmax: axis=-1",
+    fix_torch="F.softmax(x, dim=-1)",
+    fix_jax="jax.nn.softmax(x, axis=PyTorch's dim)",
+    kinds=rf"softmax|Softmax|Softmax2d|log_softmax|LogSoftmax|{KINDS}",
+    measure=_softmax_axis,
+    edits=_softmax_axes,
+)
+
+
+def _packed_order() -> tuple[float, float]:
+    module, x = _module()
+    ours = module(x, x, x)[0]
+    swapped = _params(module, order="kqv")
+    return gap(ours, _flax_module(swapped, x)), gap(ours, _flax_module(_params(module), x))
+
+
+def _packed_orders(site: Site) -> Iterator[Edit]:
+    for order in itertools.permutations(range(3)):
+        if order != (0, 1, 2):
+            said = ", ".join("query key value".split()[i] for i in order)
+            yield Edit("the order query, key, value", said, _attention(site, order=order))
+
+
+packed_order = Difference(
+    code="ATT-10",
+    title="Order of query, key and value",
+    torch="nn.MultiheadAttention: in_proj_weight's rows are query, key, value",
+    jax="three kernels by name: which rows go where is the port's",
+    fix_torch="in_proj_weight's thirds permuted",
+    fix_jax="jnp.split(in_proj_weight, 3): query, key, value",
+    kinds=KINDS,
+    measure=_packed_order,
+    edits=_guarded(_packed_orders),
+)
+
+
+def _output_bias() -> tuple[float, float]:
+    module, x = _module()
+    ours = module(x, x, x)[0]
+    without = _params(module, bias=False)
+    return gap(ours, _flax_module(without, x)), gap(ours, _flax_module(_params(module), x))
+
+
+def _other_projections(site: Site) -> Iterator[Edit]:
+    module = site.module
+    for name, biases in {
+        "no output bias": (1, 1, 1, 0),
+        "no input biases": (0, 0, 0, 1),
+        "no biases": (0, 0, 0, 0),
+        "no query bias": (0, 1, 1, 1),
+        "no value bias": (1, 1, 0, 1),
+        "no query and key bias": (0, 0, 1, 1),
+        "the query's bias alone": (1, 0, 0, 1),
+        "the value's bias alone": (0, 0, 1, 1),
+        "output bias twice": (1, 1, 1, 2),
+    }.items():
+        yield Edit("use_bias=True, all four biases", name, _attention(site, biases=biases))
+
+    def turned(which: str) -> Callable[[int, Any], Any]:
+        return lambda index, w: w.T if "qkvo"[index] in which else w
+
+    def absent(index: int, weight: Any) -> Any:
+        import torch
+
+        return torch.eye(len(weight), dtype=weight.dtype) if index == 3 else weight
+
+    if module.in_proj_weight is not None:
+        for which in ("o", "qkv", "qkvo", "q", "k", "v"):
+            line = "each kernel is the weight's transpose"
+            yield Edit(
+                line, f"weights of {which} as they are", _attention(site, change=turned(which))
+            )
+    line = "the output projection: nn.MultiHeadDotProductAttention's 'out'"
+    yield Edit(line, "no out_proj, its bias only", _attention(site, change=absent))
+    none = _attention(site, change=absent, biases=(1, 1, 1, 0))
+    yield Edit(line, "no out_proj", none)
+
+
+output_bias = Difference(
+    code="ATT-11",
+    title="The projections' weights and biases",
+    torch="nn.MultiheadAttention: in_proj_bias, out_proj.bias",
+    jax="nn.MultiHeadDotProductAttention: biases too; jnp.einsum by hand has none",
+    fix_torch="bias=False",
+    fix_jax="{'out': {'kernel': ..., 'bias': out_proj.bias}}",
+    kinds=MODULE,
+    measure=_output_bias,
+    edits=_guarded(_other_projections),
+)

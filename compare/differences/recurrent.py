@@ -1,0 +1,759 @@
+"""Recurrent layers: gate orders, biases, carries, directions and padded sequences."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from compare.differences import Difference, Edit, Site
+from compare.differences.layers import Variant
+from compare.differences.measuring import flax64, gap, jax64, normal
+
+KINDS = "RNN|LSTM|GRU|RNNCell|LSTMCell|GRUCell"
+GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
+B, T, I, H = 2, 5, 3, 4
+
+# What the measurements share ------------------------------------------------------------------
+
+
+def _layer(kind: str, **options: Any) -> Any:
+    """A PyTorch layer with batch_first and generic float64 weights."""
+    import torch
+    from torch import nn
+
+    module = getattr(nn, kind)(I, H, **{"batch_first": True, **options}).double()
+    with torch.no_grad():
+        for index, parameter in enumerate(module.parameters()):
+            parameter.copy_(normal(*parameter.shape, seed=index, scale=0.6))
+    return module.requires_grad_(False)
+
+
+def _rows(module: Any, suffix: str = "") -> dict[str, Any]:
+    """Input kernel, hidden kernel, and the two biases of a layer or cell, per gate."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    end = "" if hasattr(module, "weight_ih") else f"_l0{suffix}"
+    return {name: getattr(module, name + end) for name in names}
+
+
+def _lstm(module: Any, suffix: str = "", gates: str = "ifgo", bias: Any = None) -> dict[str, Any]:
+    """flax.linen's parameters of an LSTM; `gates` is the order the rows are taken to be in."""
+    rows = _rows(module, suffix)
+    bias = rows["bias_ih"] + rows["bias_hh"] if bias is None else bias
+    params = {}
+    for k, gate in enumerate(gates):
+        at = slice(k * H, (k + 1) * H)
+        params[f"i{gate}"] = {"kernel": rows["weight_ih"][at].T}
+        params[f"h{gate}"] = {"kernel": rows["weight_hh"][at].T, "bias": bias[at]}
+    return {"cell": params}
+
+
+def _gru(module: Any, summed: bool = False, gates: str = "rzn") -> dict[str, Any]:
+    """flax.linen's parameters of a GRU; `summed`: the candidate's two biases in one."""
+    rows = _rows(module)
+    params: dict[str, Any] = {}
+    for k, gate in enumerate(gates):
+        at = slice(k * H, (k + 1) * H)
+        both, inner = rows["bias_ih"][at] + rows["bias_hh"][at], rows["bias_hh"][at]
+        apart = gate == "n" and not summed
+        bias = rows["bias_ih"][at] if apart else both
+        params[f"i{gate}"] = {"kernel": rows["weight_ih"][at].T, "bias": bias}
+        params[f"h{gate}"] = {"kernel": rows["weight_hh"][at].T}
+        if gate == "n":
+            params["hn"]["bias"] = inner if apart else 0 * inner
+    return {"cell": params}
+
+
+def _run(cell: str, params: Any, x: Any, call: Any = None, **options: Any) -> Any:
+    """flax.linen.RNN's outputs, from zeros."""
+    import flax.linen as fnn
+
+    module = fnn.RNN(getattr(fnn, cell)(H, param_dtype=np.float64), **options)
+    return flax64(module, params, x, **(call or {}))
+
+
+# What the candidates share --------------------------------------------------------------------
+
+
+def _stem(site: Site) -> str:
+    return site.kind.removesuffix("Cell")
+
+
+def _with(site: Site, change: Callable[[str, Any], Any]) -> Callable[[], Any]:
+    """The result with every parameter changed: `change(name, value)`."""
+
+    def compute() -> Any:
+        import torch
+
+        module = copy.deepcopy(site.module)
+        with torch.no_grad():
+            for name, value in module.named_parameters():
+                value.copy_(change(name, value.detach().clone()))
+        return site.result(module, *site.inputs)
+
+    return compute
+
+
+def _gates(value: Any, order: tuple[int, ...]) -> Any:
+    parts = value.chunk(len(order))
+    import torch
+
+    return torch.cat([parts[k] for k in order])
+
+
+def _stepped(site: Site, step: Callable[..., Any]) -> Callable[[], Any]:
+    """The layer with a cell of one's own: `step(x, state, w_ih, w_hh, b_ih, b_hh)`, by time."""
+
+    def forward(module: Any, x: Any, *rest: Any) -> Any:
+        import torch
+
+        hidden, given = module.hidden_size, rest[0] if rest else None
+        given = given[0] if isinstance(given, tuple) else given
+        if site.kind.endswith("Cell"):
+            state = torch.zeros_like(x[..., :1]).repeat_interleave(hidden, -1)
+            state = state if given is None else given
+            rows = [getattr(module, n) for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            return step(x, (state, torch.zeros_like(state)), *rows)[0]
+        y = x if not module.batch_first or x.ndim == 2 else x.transpose(0, 1)
+        for level in range(module.num_layers):
+            sides = []
+            for suffix in ("", "_reverse")[: 2 if module.bidirectional else 1]:
+                rows = [
+                    getattr(module, f"{n}_l{level}{suffix}", None)
+                    for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                ]
+                at = level * (1 + module.bidirectional) + bool(suffix)
+                state = y.new_zeros(*y.shape[1:-1], hidden) if given is None else given[at]
+                carry, outputs = (state, state), []
+                for v in reversed(y) if suffix else y:
+                    carry = step(v, carry, *rows)
+                    outputs.append(carry[0])
+                sides.append(torch.stack(outputs[::-1] if suffix else outputs))
+            y = torch.cat(sides, -1)
+        return y if not module.batch_first or x.ndim == 2 else y.transpose(0, 1)
+
+    return lambda: site.result(Variant(site.module, forward), *site.inputs)
+
+
+def _linear(x: Any, w: Any, b: Any) -> Any:
+    return x @ w.T if b is None else x @ w.T + b
+
+
+# The differences ------------------------------------------------------------------------------
+
+
+def _gate_order() -> tuple[float, float]:
+    module, x = _layer("LSTM"), normal(B, T, I)
+    ours = module(x)[0]
+    return (
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module, gates="igfo"), x)),
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x)),
+    )
+
+
+def _gate_orders(site: Site) -> Iterator[Edit]:
+    gates = GATES[_stem(site)]
+    orders = [o for o in itertools.permutations(range(len(gates))) if o != tuple(sorted(o))]
+    for touched, names in {
+        "": "weight bias",
+        " of the input's side": "_ih",
+        " of the hidden side": "_hh",
+        " of the biases": "bias",
+        " of the input's weight": "weight_ih",
+        " of the hidden weight": "weight_hh",
+    }.items():
+        for order in orders:
+            said = ", ".join(gates[k] for k in order)
+
+            def change(name: str, v: Any, order: Any = order, names: str = names) -> Any:
+                return _gates(v, order) if any(n in name for n in names.split()) else v
+
+            yield Edit(
+                f"the rows{touched} in the order {', '.join(gates)}",
+                f"the rows{touched} in the order {said}",
+                _with(site, change),
+            )
+
+
+gate_order = Difference(
+    code="RNN-01",
+    title="Order of the LSTM's gates",
+    torch="nn.LSTM: rows in the order i, f, g, o",
+    jax="nn.LSTMCell: the same; haiku i, g, f, o",
+    fix_torch="the rows of weights and biases permuted",
+    fix_jax="split the rows as i, f, g, o",
+    kinds="LSTM|LSTMCell",
+    measure=_gate_order,
+    edits=_gate_orders,
+)
+
+
+def _two_biases() -> tuple[float, float]:
+    module, x = _layer("LSTM"), normal(B, T, I)
+    ours = module(x)[0]
+    one = _lstm(module, bias=module.bias_hh_l0)
+    return (
+        gap(ours, _run("OptimizedLSTMCell", one, x)),
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x)),
+    )
+
+
+def _bias_counts(site: Site) -> Iterator[Edit]:
+    for what, factors in {
+        "bias_ih alone": (1, 0),
+        "bias_hh alone": (0, 1),
+        "no bias": (0, 0),
+        "bias_ih twice": (2, 0),
+        "bias_hh twice": (0, 2),
+        "bias_ih + 2 * bias_hh": (1, 2),
+        "2 * bias_ih + bias_hh": (2, 1),
+        "both biases twice": (2, 2),
+    }.items():
+
+        def change(name: str, v: Any, factors: Any = factors) -> Any:
+            return v * factors["_hh" in name] if "bias" in name else v
+
+        yield Edit("bias = bias_ih + bias_hh", what, _with(site, change))
+
+
+two_biases = Difference(
+    code="RNN-02",
+    title="Two biases or one",
+    torch="nn.LSTM, nn.RNN: bias_ih + bias_hh",
+    jax="nn.LSTMCell, nn.SimpleCell: one bias",
+    fix_torch="bias_hh set to 0",
+    fix_jax="bias = bias_ih + bias_hh",
+    kinds=KINDS,
+    measure=_two_biases,
+    edits=_bias_counts,
+)
+
+
+def _carry() -> tuple[float, float]:
+    module, x = _layer("LSTM"), normal(B, T, I)
+    hidden = module(x)[1][0][0]
+    (c, h), _ = _run("OptimizedLSTMCell", _lstm(module), x, return_carry=True)
+    return gap(hidden, c), gap(hidden, h)
+
+
+def _carries(site: Site) -> Iterator[Edit]:
+    line = "(c, h) is flax's carry, (h, c) PyTorch's state"
+    if site.kind == "glue":
+        for index, value in enumerate(site.inputs):
+            yield Edit(line, f"state[{index}]", lambda v=value: v)
+        return
+    x, *rest = site.inputs
+    pair = rest[0] if rest and isinstance(rest[0], (tuple, list)) else tuple(rest)
+    if len(pair) == 2:
+        swapped = tuple(pair)[::-1]
+        yield Edit(line, "(c, h) as the state", lambda: site.result(site.module, x, swapped))
+    given = (tuple(pair),) if pair else ()
+    cell = site.kind.endswith("Cell")
+
+    def other(index: int) -> Callable[[], Any]:
+        def forward(module: Any, *inputs: Any) -> Any:
+            output = module(*inputs)
+            return output[index] if cell else output[1][index]
+
+        return lambda: site.result(Variant(site.module, forward), x, *given)
+
+    for index, name in enumerate("hc"):
+        yield Edit(line, f"the state's {name}", other(index))
+
+
+carry = Difference(
+    code="RNN-03",
+    title="Order of the carry",
+    torch="nn.LSTM: state (h, c)",
+    jax="nn.LSTMCell: carry (c, h)",
+    fix_torch="c, h = state[1], state[0]",
+    fix_jax="c, h = carry",
+    kinds="LSTM|LSTMCell|glue",
+    measure=_carry,
+    edits=_carries,
+)
+
+
+def _bias_step() -> tuple[float, float]:
+    import flax.linen as fnn
+    import jax
+
+    module, x, rate = _layer("LSTM").requires_grad_(), normal(B, T, I), 0.1
+    module(x)[0].sum().backward()
+    first, second = module.bias_ih_l0, module.bias_hh_l0
+    total = (first + second).detach()
+    ours = total - rate * (first.grad + second.grad)
+    params = _lstm(module, bias=total)
+    cell: Any = fnn.RNN(fnn.OptimizedLSTMCell(H, param_dtype=np.float64))
+
+    def gradient(x: Any, *leaves: Any) -> Any:
+        tree = jax.tree.unflatten(jax.tree.structure(params), leaves)
+        found = jax.grad(lambda p: cell.apply({"params": p}, x).sum())(tree)["cell"]
+        return [found[f"h{gate}"]["bias"] for gate in "ifgo"]
+
+    theirs = np.concatenate(jax64(gradient, x, *jax.tree.leaves(params)))
+    return gap(ours, total.numpy() - rate * theirs), gap(ours, total.numpy() - 2 * rate * theirs)
+
+
+bias_step = Difference(
+    code="RNN-04",
+    title="Two biases move twice as far",
+    torch="nn.LSTM: bias_ih and bias_hh both move by the same step",
+    jax="nn.LSTMCell: one bias, one step",
+    fix_torch="bias_hh frozen at 0",
+    fix_jax="twice the learning rate for the bias",
+    kinds="",  # a parameter that meets two: the weight map names it
+    measure=_bias_step,
+)
+
+
+def _forget_bias() -> tuple[float, float]:
+    module, x = _layer("LSTM"), normal(B, T, I)
+    ours = module(x)[0]
+    bias = module.bias_ih_l0 + module.bias_hh_l0
+    more = bias.clone()
+    more[H : 2 * H] += 1
+    return (
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module, bias=more), x)),
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module, bias=bias), x)),
+    )
+
+
+def _forget_biases(site: Site) -> Iterator[Edit]:
+    for amount in (1.0, -1.0, 2.0):
+
+        def change(name: str, v: Any, amount: float = amount) -> Any:
+            if "bias_hh" in name:
+                v[len(v) // 4 : len(v) // 2] += amount
+            return v
+
+        yield Edit("no 1 added to the forget gate's bias", f"{amount:+g}", _with(site, change))
+
+
+forget_bias = Difference(
+    code="RNN-05",
+    title="1 added to the forget gate",
+    torch="nn.LSTM: sigmoid(f)",
+    jax="nn.LSTMCell: the same; haiku and older TensorFlow use sigmoid(f + 1)",
+    fix_torch="bias_hh[h:2 * h] += 1",
+    fix_jax="no 1 added to the forget gate's bias",
+    kinds="LSTM|LSTMCell",
+    measure=_forget_bias,
+    edits=_forget_biases,
+)
+
+
+def _candidate() -> tuple[float, float]:
+    module, x = _layer("GRU"), normal(B, T, I)
+    ours = module(x)[0]
+    return (
+        gap(ours, _run("GRUCell", _gru(module, summed=True), x)),
+        gap(ours, _run("GRUCell", _gru(module), x)),
+    )
+
+
+def _gru_step(how: str) -> Callable[..., Any]:
+    import torch
+
+    def step(x: Any, carry: Any, wi: Any, wh: Any, bi: Any, bh: Any) -> Any:
+        h, size = carry[0], carry[0].shape[-1]
+        gi, gh = _linear(x, wi, bi), _linear(h, wh, bh)
+        r = torch.sigmoid(gi[..., :size] + gh[..., :size])
+        z = torch.sigmoid(gi[..., size : 2 * size] + gh[..., size : 2 * size])
+        inner, outer = gh[..., 2 * size :], gi[..., 2 * size :]
+        bias = 0 if bh is None else bh[2 * size :]
+        if how == "outside":  # the bias of the hidden side beside the product with r
+            inner = r * (inner - bias) + bias
+        elif how == "missing":
+            inner = r * (inner - bias)
+        elif how == "before":
+            inner = (r * h) @ wh[2 * size :].T + bias
+        elif how == "before, bias inside":
+            inner = (r * h) @ wh[2 * size :].T + r * bias
+        else:
+            inner = r * inner
+        n = torch.tanh(outer + inner)
+        h = (1 - z) * h + z * n if how == "z the other way" else (1 - z) * n + z * h
+        return h, h
+
+    return step
+
+
+def _candidates(site: Site) -> Iterator[Edit]:
+    line = "tanh(W_in x + b_in + r * (W_hn h + b_hn))"
+    yield Edit(line, "b_in + b_hn outside the product with r", _stepped(site, _gru_step("outside")))
+    yield Edit(line, "b_hn left out", _stepped(site, _gru_step("missing")))
+
+
+candidate = Difference(
+    code="RNN-06",
+    title="The GRU candidate's bias",
+    torch="nn.GRU: r * (W_hn h + b_hn)",
+    jax="nn.GRUCell: a bias of its own for hn; summed with the others it leaves the product",
+    fix_torch="b_hn outside the product with r",
+    fix_jax="{'hn': {'bias': b_hn}, 'in': {'bias': b_in}}, only r's and z's biases summed",
+    kinds="GRU|GRUCell",
+    measure=_candidate,
+    edits=_candidates,
+)
+
+
+def _reset_before() -> tuple[float, float]:
+    import jax
+    import jax.numpy as jnp
+
+    module, x = _layer("GRU"), normal(B, T, I)
+    ours = module(x)[0]
+
+    def theirs(before: bool) -> Any:
+        def run(x: Any, wi: Any, wh: Any, bi: Any, bh: Any) -> Any:
+            h, outputs = jnp.zeros((B, H)), []
+            for t in range(T):
+                gi, gh = x[:, t] @ wi.T + bi, h @ wh.T + bh
+                r = jax.nn.sigmoid(gi[:, :H] + gh[:, :H])
+                z = jax.nn.sigmoid(gi[:, H : 2 * H] + gh[:, H : 2 * H])
+                inner = r * gh[:, 2 * H :]
+                if before:
+                    inner = (r * h) @ wh[2 * H :].T + bh[2 * H :]
+                h = (1 - z) * jnp.tanh(gi[:, 2 * H :] + inner) + z * h
+                outputs.append(h)
+            return jnp.stack(outputs, 1)
+
+        return jax64(run, x, *_rows(module).values())
+
+    return gap(ours, theirs(True)), gap(ours, theirs(False))
+
+
+def _resets(site: Site) -> Iterator[Edit]:
+    line = "r * (W_hn h + b_hn): the reset after the product"
+    for how in ("before", "before, bias inside"):
+        yield Edit(line, f"W_hn (r * h): the reset {how}", _stepped(site, _gru_step(how)))
+
+
+reset = Difference(
+    code="RNN-07",
+    title="When the GRU resets",
+    torch="nn.GRU: r * (W h + b), after the product",
+    jax="nn.GRUCell: the same; haiku and the first paper: W (r * h)",
+    fix_torch="W_hn @ (r * h)",
+    fix_jax="nn.GRUCell, or r * (W h + b)",
+    kinds="GRU|GRUCell",
+    measure=_reset_before,
+    edits=_resets,
+)
+
+
+def _nnx_gru() -> tuple[float, float]:
+    import jax
+    import torch
+    from flax import nnx
+
+    module, x = _layer("GRU"), normal(B, T, I)
+    ours = module(x)[0]
+    rows = _rows(module)
+    bias = rows["bias_ih"].clone()
+    bias[: 2 * H] += rows["bias_hh"][: 2 * H]
+
+    def run(x: Any, wi: Any, wh: Any, b: Any) -> Any:
+        cell = nnx.GRUCell(I, H, rngs=nnx.Rngs(0), param_dtype=np.float64)
+        cell.dense_i.kernel = nnx.Param(wi)
+        cell.dense_h.kernel = nnx.Param(wh)
+        cell.dense_i.bias = nnx.Param(b)
+        return nnx.RNN(cell)(x, initial_carry=jax.numpy.zeros((B, H)))
+
+    theirs = jax64(run, x, rows["weight_ih"].T, rows["weight_hh"].T, bias)
+    with torch.no_grad():
+        module.bias_hh_l0[2 * H :] = 0
+    return gap(ours, theirs), gap(module(x)[0], theirs)
+
+
+nnx_gru = Difference(
+    code="RNN-08",
+    title="nnx.GRUCell has no b_hn",
+    torch="nn.GRU: four biases' worth of rows, b_hn inside the product with r",
+    jax="nnx.GRUCell: no bias on the hidden side (flax's omission)",
+    fix_torch="bias_hh[2 * h:] = 0",
+    fix_jax="nn.GRUCell of Linen, or a cell by hand",
+    kinds="GRU|GRUCell",
+    measure=_nnx_gru,
+    edits=lambda site: iter(
+        [
+            Edit(
+                "a cell with b_hn: Linen's nn.GRUCell",
+                "bias_hh[2 * h:] = 0",
+                _stepped(site, _gru_step("missing")),
+            )
+        ]
+    ),
+)
+
+
+def _gru_gates() -> tuple[float, float]:
+    module, x = _layer("GRU"), normal(B, T, I)
+    ours = module(x)[0]
+    return (
+        gap(ours, _run("GRUCell", _gru(module, gates="zrn"), x)),
+        gap(ours, _run("GRUCell", _gru(module), x)),
+    )
+
+
+def _gru_orders(site: Site) -> Iterator[Edit]:
+    yield from _gate_orders(site)
+    yield Edit(
+        "(1 - z) * n + z * h",
+        "(1 - z) * h + z * n",
+        _stepped(site, _gru_step("z the other way")),
+    )
+
+
+gru_gates = Difference(
+    code="RNN-09",
+    title="Order and meaning of the GRU's gates",
+    torch="nn.GRU: rows r, z, n; z keeps the old state",
+    jax="nn.GRUCell: the same; Keras and haiku z, r, n; the first paper has 1 - z",
+    fix_torch="the rows of weights and biases permuted",
+    fix_jax="split the rows as r, z, n; (1 - z) * n + z * h",
+    kinds="GRU|GRUCell",
+    measure=_gru_gates,
+    edits=_gru_orders,
+)
+
+
+def _reverse() -> tuple[float, float]:
+    module, x = _layer("LSTM", bidirectional=True), normal(B, T, I)
+    ours = module(x)[0][..., H:]
+    params = _lstm(module, "_reverse")
+    return (
+        gap(ours, _run("OptimizedLSTMCell", params, x, reverse=True)),
+        gap(ours, _run("OptimizedLSTMCell", params, x, reverse=True, keep_order=True)),
+    )
+
+
+def _directions(site: Site) -> Iterator[Edit]:
+    import torch
+
+    module = site.module
+    if not getattr(module, "bidirectional", False):
+        return
+    x = site.inputs[0]
+    axis = x.ndim - 2 if module.batch_first or x.ndim == 2 else 0
+
+    def forward(module: Any, *inputs: Any) -> Any:
+        one, two = module(*inputs)[0].chunk(2, -1)
+        return torch.cat([one, two.flip(axis)], -1)
+
+    def order(module: Any, *inputs: Any) -> Any:
+        one, two = module(*inputs)[0].chunk(2, -1)
+        return torch.cat([two, one], -1)
+
+    def total(module: Any, *inputs: Any) -> Any:
+        one, two = module(*inputs)[0].chunk(2, -1)
+        return one + two
+
+    def mean(module: Any, *inputs: Any) -> Any:
+        return total(module, *inputs) / 2
+
+    for jax, line, call in (
+        ("keep_order=True", "the backward outputs in reversed time", forward),
+        ("concatenate (forward, backward)", "backward first", order),
+        ("concatenate (forward, backward)", "their sum", total),
+        ("concatenate (forward, backward)", "their mean", mean),
+    ):
+        yield Edit(jax, line, lambda c=call: site.result(Variant(module, c), *site.inputs))
+
+    state = dict(module.named_parameters())
+
+    def change(name: str, v: Any) -> Any:
+        other = name.removesuffix("_reverse") if "_reverse" in name else f"{name}_reverse"
+        return state[other].detach()
+
+    def unreversed(name: str, v: Any) -> Any:
+        return state[name.removesuffix("_reverse")].detach()
+
+    yield Edit(
+        "each direction's own weights", "the directions' weights swapped", _with(site, change)
+    )
+    yield Edit("each direction's own weights", "one set for both", _with(site, unreversed))
+
+    def straight(module: Any, *inputs: Any) -> Any:
+        """The second half runs forwards in time: no reversal at all."""
+        backward = module(inputs[0].flip(axis))[0].chunk(2, -1)[1].flip(axis)
+        return torch.cat([module(*inputs)[0].chunk(2, -1)[0], backward], -1)
+
+    if module.num_layers == 1:
+        yield Edit(
+            "reverse=True, keep_order=True",
+            "the second direction forwards in time",
+            lambda: site.result(Variant(module, straight), *site.inputs),
+        )
+
+
+reverse = Difference(
+    code="RNN-10",
+    title="The backward direction's outputs",
+    torch="bidirectional=True: outputs in the order of time",
+    jax="nn.RNN(reverse=True): outputs in reversed time",
+    fix_torch="y.flip(1)",
+    fix_jax="nn.RNN(reverse=True, keep_order=True)",
+    kinds="RNN|LSTM|GRU",
+    measure=_reverse,
+    edits=_directions,
+)
+
+
+def _packed() -> tuple[float, float]:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    module, x, lengths = _layer("LSTM"), normal(B, T, I), torch.tensor([5, 3])
+    packed = pack_padded_sequence(x, lengths, batch_first=True)
+    ours = pad_packed_sequence(module(packed)[0], batch_first=True)[0]
+    theirs = _run("OptimizedLSTMCell", _lstm(module), x, {"seq_lengths": lengths.numpy()})
+    valid = (np.arange(T) < lengths.numpy()[:, None])[..., None]
+    return gap(ours, theirs), gap(ours, np.where(valid, theirs, 0))
+
+
+packed = Difference(
+    code="RNN-11",
+    title="Outputs beyond a sequence's end",
+    torch="pad_packed_sequence: zeros",
+    jax="nn.RNN(seq_lengths=): the cell goes on, the outputs are not zeroed",
+    fix_torch="no pack_padded_sequence",
+    fix_jax="jnp.where(step < length, y, 0)",
+    kinds="",  # a packed sequence is no tensor that one layer could be replayed with
+    measure=_packed,
+)
+
+
+def _final_state() -> tuple[float, float]:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    module, x, lengths = _layer("LSTM"), normal(B, T, I), torch.tensor([5, 3])
+    ours = module(pack_padded_sequence(x, lengths, batch_first=True))[1][0][0]
+
+    def theirs(**call: Any) -> Any:
+        (_, h), _ = _run("OptimizedLSTMCell", _lstm(module), x, call, return_carry=True)
+        return h
+
+    return gap(ours, theirs()), gap(ours, theirs(seq_lengths=lengths.numpy()))
+
+
+final_state = Difference(
+    code="RNN-12",
+    title="The state at a sequence's end",
+    torch="nn.LSTM of a packed sequence: the state at its last valid step",
+    jax="nn.RNN without seq_lengths: the state after the padding",
+    fix_torch="no pack_padded_sequence",
+    fix_jax="seq_lengths=lengths",
+    kinds="",  # a packed sequence is no tensor that one layer could be replayed with
+    measure=_final_state,
+)
+
+
+def _time_axis() -> tuple[float, float]:
+    module, x = _layer("LSTM", batch_first=False), normal(T, T, I)
+    ours = module(x)[0]
+    return (
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x)),
+        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x, time_major=True)),
+    )
+
+
+def _time_axes(site: Site) -> Iterator[Edit]:
+    own = site.module.batch_first
+    line = f"time_major={not own}"
+    yield Edit(line, f"batch_first={not own}", site.changed(batch_first=not own))
+    x = site.inputs[0]
+    if x.ndim == 3:
+
+        def flipped(module: Any, *inputs: Any) -> Any:
+            axis = 1 if own else 0
+            return module(inputs[0].flip(axis))[0]
+
+        yield Edit(
+            "the steps from first to last",
+            "the input in reversed time",
+            lambda: site.result(Variant(site.module, flipped), *site.inputs),
+        )
+
+        def whole(module: Any, *inputs: Any) -> Any:
+            axis = 1 if own else 0
+            return module(inputs[0].flip(axis))[0].flip(axis)
+
+        yield Edit(
+            "the steps from first to last",
+            "input and output in reversed time",
+            lambda: site.result(Variant(site.module, whole), *site.inputs),
+        )
+
+
+time_axis = Difference(
+    code="RNN-13",
+    title="Time or batch first",
+    torch="nn.LSTM: (time, batch, features) unless batch_first=True",
+    jax="nn.RNN: (batch, time, features) unless time_major=True",
+    fix_torch="batch_first=True",
+    fix_jax="time_major=True",
+    kinds="RNN|LSTM|GRU",
+    measure=_time_axis,
+    edits=_time_axes,
+)
+
+
+def _activation() -> tuple[float, float]:
+    import flax.linen as fnn
+    import jax
+
+    module, x = _layer("RNN", nonlinearity="relu"), normal(B, T, I)
+    ours = module(x)[0]
+    rows = _rows(module)
+    params = {
+        "cell": {
+            "i": {"kernel": rows["weight_ih"].T, "bias": rows["bias_ih"] + rows["bias_hh"]},
+            "h": {"kernel": rows["weight_hh"].T},
+        }
+    }
+
+    def theirs(activation: Any) -> Any:
+        cell = fnn.SimpleCell(H, activation_fn=activation, param_dtype=np.float64)
+        return flax64(fnn.RNN(cell), params, x)
+
+    return gap(ours, theirs(jax.numpy.tanh)), gap(ours, theirs(jax.nn.relu))
+
+
+def _activations(site: Site) -> Iterator[Edit]:
+    import torch
+
+    own = site.module.nonlinearity
+    other = "tanh" if own == "relu" else "relu"
+    if site.kind == "RNNCell":
+        yield Edit(
+            f"activation_fn={own}",
+            f"nonlinearity={other!r}",
+            site.changed(nonlinearity=other),
+        )
+        return
+    for name, function in {other: getattr(torch, other), "no activation": lambda v: v}.items():
+
+        def step(x: Any, carry: Any, wi: Any, wh: Any, bi: Any, bh: Any, f: Any = function) -> Any:
+            h = f(_linear(x, wi, bi) + _linear(carry[0], wh, bh))
+            return h, h
+
+        yield Edit(f"activation_fn={own}", f"nonlinearity={name!r}", _stepped(site, step))
+
+
+activation = Difference(
+    code="RNN-14",
+    title="The simple cell's activation",
+    torch="nn.RNN: nonlinearity='tanh' or 'relu'",
+    jax="nn.SimpleCell: activation_fn=tanh, whatever PyTorch was told",
+    fix_torch="nonlinearity='tanh'",
+    fix_jax="activation_fn=jax.nn.relu",
+    kinds="RNN|RNNCell",
+    measure=_activation,
+    edits=_activations,
+)
