@@ -65,7 +65,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
 
 
 def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:
-    """PyTorch's value of a piece of glue, then the outputs before it, the latest first."""
+    """What a piece of glue may have been made of: the outputs before it, the latest first."""
     tensors, prefix = replay.reference(), f"{origin.mode}/layer/"
     earlier = []
     for name, value in tensors.items():
@@ -75,7 +75,7 @@ def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:
             earlier.append(to_torch(value))
     inputs = replay.pair.given.batch.values()
     given = [to_torch(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in inputs]
-    return (to_torch(np.asarray(origin.ours)), *earlier[::-1], *given)
+    return (*earlier[::-1], *given)
 
 
 def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:

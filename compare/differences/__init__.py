@@ -104,13 +104,11 @@ class Site:
         import torch
 
         with torch.enable_grad():
-            first = [
-                x.detach().clone().requires_grad_(x.is_floating_point())
-                if isinstance(x, torch.Tensor)
-                else x
-                for x in inputs
-            ]
-            output = call(*first)
+            given = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in inputs]
+            floats = [x for x in given if isinstance(x, torch.Tensor) and x.is_floating_point()]
+            if floats:
+                floats[0].requires_grad_()
+            output = call(*given)
             if self.what == "buffer":
                 return dict(call.named_buffers())[self.name]
             if self.what in ("output", "loss"):
@@ -118,7 +116,7 @@ class Site:
             if self.what == "param":
                 leaf = dict(call.named_parameters())[self.name].requires_grad_()
             else:
-                leaf = next(x for x in first if isinstance(x, torch.Tensor) and x.requires_grad)
+                leaf = floats[0]
             cotangent = torch.as_tensor(self.cotangent, dtype=leaf.dtype)
             (gradient,) = torch.autograd.grad(_first(output), leaf, cotangent)
             return gradient
