@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.ad_checkpoint import checkpoint_name
 
 from compare import optim
-from compare.capture import Section, Tap
+from compare.capture import Section, Tap, bring
 from compare.capture.given import Given, mode_name
 from compare.capture.jaxpr import Walk, tag
 from compare.capture.lifting import lifted
@@ -54,6 +54,8 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
                 jax.random.key(0), *inputs, method=method, **_mode(model, False, method)
             )
         )
+    elif bring.is_module(model):
+        return bring.shapes(model)
     else:
         return {}
     if isinstance(model, tuple) and not _collected(variables):
@@ -196,6 +198,8 @@ class JaxRun:
                 mutable = list(collections) if train else False
                 result = model.apply(variables, *inputs, method=method, mutable=mutable, **mode)
                 return result if train else (result, collections)
+            if bring.is_module(model):
+                return self._brought(variables, inputs, call, train)
             apply, tree = model, {}
             if isinstance(model, tuple):
                 apply, tree = model[0], self._given_tree(variables)
@@ -204,6 +208,18 @@ class JaxRun:
             return (
                 apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)
             ), collections
+
+    def _brought(self, variables: Variables, inputs: list, call: str | None, train: bool) -> tuple:
+        """The same of an NNX or Equinox module, from a copy that holds the variables."""
+        method = _method(self.twin, call, train)
+        module = bring.filled(self.model, variables, train)
+        with bring.marking(_tagged):
+            if self.twin.jax_call:
+                output = method(module, *inputs)
+            else:
+                mode = _mode(module, train, method)
+                output = getattr(module, method or "__call__")(*inputs, **mode)
+        return output, bring.collections(module)
 
     def _given_tree(self, variables: Variables) -> Any:
         """The variables of an (apply, variables) pair, in the structure that the user gave."""
