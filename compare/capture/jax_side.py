@@ -255,11 +255,10 @@ class JaxRun:
         return jax.make_jaxpr(traced, return_shape=True)(*args)
 
     def _spread(self, mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by key, those of aliases included, in order of execution."""
-        aliases = self._aliases[mode]
-        return {
-            k: values[aliases.get(k, k)] for k in self.info[mode] if aliases.get(k, k) in values
-        }
+        """Values by key, those of aliases included, in order of execution; then the inputs."""
+        info, aliases = self.info[mode], self._aliases[mode]
+        outputs = {k: values[aliases.get(k, k)] for k in info if aliases.get(k, k) in values}
+        return outputs | {k: value for k, value in values.items() if k not in info}
 
     def _walk(
         self, closed: Any, structure: Any, args: tuple, perturb: Mapping | None = None
@@ -340,9 +339,7 @@ class JaxRun:
 
                 taps = jax.eval_shape(seen)
                 self._note(mode, dry[0])
-                perturb = {
-                    k: jnp.zeros(v.shape, v.dtype) for k, v in taps.items() if ":in" not in k
-                }
+                perturb = {k: jnp.zeros(v.shape, v.dtype) for k, v in taps.items()}
 
                 def value(*args):
                     loss, (output, collections, walk) = objective(*args)
@@ -414,7 +411,9 @@ class JaxRun:
         with self._context():
             variables = self._variables()
             inputs, _ = self._batch(self.given.batch)
-            yield Section("forward", self._evaluate("eval", variables, inputs))
+            tensors = self._evaluate("eval", variables, inputs)
+        yield Section("forward", tensors)  # outside: another run may start before this goes on
+        del tensors
         for phase in self.twin.updates:
             yield from self._rung(phase, variables)
         trains = bool(variables.get("params"))

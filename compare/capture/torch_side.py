@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compare import optim
-from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, numbered
+from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, input_key, numbered
 from compare.capture.branches import Flips, imposed
 from compare.capture.given import Given, mode_name
 from compare.share import to_numpy, to_torch
@@ -122,15 +122,29 @@ class Recorder(TorchFunctionMode):
         self._calls = [(name, name, "")] if name else []
 
     def _open(self, name: str):
-        def hook(module: nn.Module, args: Any) -> None:
+        def hook(module: nn.Module, args: Any) -> Any:
             key = numbered(self._seen, name)
             self._calls.append((name, key, source()))
-            if self._inputs:
-                for suffix, value in leaves(args[0] if len(args) == 1 else args):
-                    whole, hash_, count = key.partition("#")
-                    self.taps[f"{whole}:in{suffix}{hash_}{count}"] = value.detach().clone()
+            if not self._inputs:
+                return args
+            if len(args) == 1:
+                return (self._given(input_key(key), args[0]),)
+            return tuple(self._given(input_key(key, f".{i}"), arg) for i, arg in enumerate(args))
 
         return hook
+
+    def _given(self, key: str, value: Any) -> Any:
+        """Records an input, and its gradient through this place alone: a view is another tensor."""
+        if not isinstance(value, torch.Tensor):
+            for suffix, leaf in leaves(value, key):
+                self.taps[suffix] = leaf.detach().clone()
+            return value
+        self.taps[key] = value.detach().clone()
+        if not value.requires_grad:
+            return value
+        value, gradients = value.view_as(value), self.gradients
+        value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
+        return value
 
     def _close(self, name: str, module: nn.Module):
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -175,6 +189,8 @@ class Recorder(TorchFunctionMode):
             self.info[key] = Tap(path, name, where, True)
         else:
             key = numbered(self._seen, f"{path}.{name}" if path else name)
+            if self._inputs and isinstance(args[0], torch.Tensor):
+                args = (self._given(input_key(key), args[0]), *args[1:])
         if name in BRANCHES:
             x = args[0]
             self.kinks[key] = tuple(x.shape)
