@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import Primitive
@@ -38,7 +39,7 @@ mlir.register_lowering(leading, lambda _, x: [x])
 
 
 def _batched(args: tuple, axes: tuple) -> tuple:
-    return leading.bind(batching.moveaxis(args[0], axes[0], 0)), 0
+    return leading.bind(jnp.moveaxis(args[0], axes[0], 0)), 0
 
 
 batching.primitive_batchers[leading] = _batched
@@ -63,43 +64,79 @@ def is_module(model: Any) -> bool:
     return is_nnx(model) or is_equinox(model)
 
 
-def shapes(model: Any) -> dict[Path, tuple[int, ...]]:
-    """Shapes of a module's leaves by path, the collection first.
+def structs(model: Any) -> dict[Path, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a module's leaves by path, the collection first.
 
     Raises:
       DiptychError: for a layer of Equinox that keeps `eqx.nn.State`.
     """
-    return {path: tuple(leaf.shape) for path, leaf in _leaves(model).items()}
+    leaves = _leaves(model).items()
+    return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves}
+
+
+def kinds(model: Any) -> dict[Path, str]:
+    """Library and class of the layer that owns each leaf: "NNX Linear", "Equinox Conv2d"."""
+    if not is_module(model):
+        return {}
+    owners = {"/".join(path): module for path, module in modules(model)}
+    found = {}
+    for path in _leaves(model):
+        owner = owners.get("/".join(path[1:-1]))
+        if owner is not None and type(owner).__module__.startswith(("flax.nnx.", "equinox.nn.")):
+            library = "NNX" if is_nnx(owner) else "Equinox"
+            flipped = getattr(owner, "transpose_kernel", False)
+            name = type(owner).__name__
+            found[path] = f"{library} {name}{' with transpose_kernel' if flipped else ''}"
+    return found
+
+
+def modules(model: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The submodules of an NNX or Equinox module, each once, with their paths."""
+    if is_nnx(model):
+        for path, module in nnx.iter_graph(model):
+            if isinstance(module, nnx.Module):
+                yield tuple(map(str, path)), module
+        return
+    equinox = _equinox()
+
+    def inside(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        yield path, node
+        children, _ = jax.tree_util.tree_flatten_with_path(
+            node, is_leaf=lambda x: x is not node and isinstance(x, equinox.Module)
+        )
+        for keys, child in children:
+            if isinstance(child, equinox.Module):
+                yield from inside(child, path + _names(keys))
+
+    yield from inside(model, ())
 
 
 def _leaves(model: Any) -> dict[Path, Any]:
     if is_nnx(model):
         flat = nnx.to_flat_state(nnx.split(model)[1])
-        return {_nnx_path(path, v): v.get_value() for path, v in flat if _is_leaf(v)}
-    flat, _ = jax.tree_util.tree_flatten_with_path(model)
+        return {_nnx_path(path, v): _value(v) for path, v in flat if _is_leaf(v)}
+    stateful = _equinox().nn.StateIndex
+    flat, _ = jax.tree_util.tree_flatten_with_path(model, lambda x: isinstance(x, stateful))
     found = {}
     for keys, leaf in flat:
-        if isinstance(leaf, _equinox().nn.StateIndex) or _stateful(leaf):
-            raise DiptychError(_REFUSED)
+        if isinstance(leaf, stateful):
+            raise DiptychError(
+                f"Twin(jax=...): {'/'.join(_names(keys))} keeps eqx.nn.State, which cannot be"
+                " carried: give (apply, variables), with the statistics among the variables"
+            )
         if _equinox().is_array(leaf):
             found[_equinox_path(keys, leaf)] = leaf
     return found
 
 
-_REFUSED = (
-    "Twin(jax=...) has an Equinox layer with eqx.nn.State (BatchNorm, SpectralNorm), which cannot"
-    " be carried: give (apply, variables) with its statistics as arrays"
-)
-
-
-def _stateful(leaf: Any) -> bool:
-    return type(leaf).__name__ == "_Sentinel"
-
-
 def _is_leaf(variable: Any) -> bool:
     """Whether an NNX variable is one that PyTorch could have: no random state, not empty."""
-    value = variable.get_value()
-    return not isinstance(variable, nnx.RngState) and hasattr(value, "shape")
+    return not isinstance(variable, nnx.RngState) and hasattr(_value(variable), "shape")
+
+
+def _value(variable: Any) -> Any:
+    """What an NNX variable holds; an array that is no variable is its own."""
+    return variable.get_value() if isinstance(variable, nnx.Variable) else variable
 
 
 def _nnx_path(path: tuple, variable: Any) -> Path:
@@ -108,7 +145,7 @@ def _nnx_path(path: tuple, variable: Any) -> Path:
     elif isinstance(variable, nnx.BatchStat):
         collection = "batch_stats"
     else:
-        collection = type(variable).__name__.lower()
+        collection = "buffers"
     return (collection, *map(str, path))
 
 
@@ -133,8 +170,9 @@ def filled(model: Any, variables: Mapping[str, Any], train: bool) -> Any:
         graph, state = nnx.split(model)
         given = []
         for path, variable in nnx.to_flat_state(state):
-            own = variable.get_value()
-            given.append((path, variable.replace(flat.get(_nnx_path(path, variable), own))))
+            value = flat.get(_nnx_path(path, variable), _value(variable))
+            own = isinstance(variable, nnx.Variable)
+            given.append((path, variable.replace(value) if own else value))
         copy = nnx.merge(graph, nnx.from_flat_state(given))
         copy.train() if train else copy.eval()
         for path, module in nnx.iter_graph(copy):

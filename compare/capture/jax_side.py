@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from compare import optim
 from compare.capture import Section, Tap, bring
+from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
 from compare.capture.jaxpr import Walk, tag
 from compare.capture.lifting import lifted
@@ -44,6 +45,10 @@ def arranged(twin: Twin, name: str, array: np.ndarray) -> np.ndarray:
 
 def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, tuple[int, ...]]:
     """Shapes of the model's variables by path, from `eval_shape`: nothing is compiled or run."""
+    return {path: tuple(leaf.shape) for path, leaf in _structs(twin, model, batch).items()}
+
+
+def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
     if isinstance(model, tuple):
         variables = jax.eval_shape(lambda: model[1])
     elif isinstance(model, nn.Module):
@@ -55,13 +60,28 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
             )
         )
     elif bring.is_module(model):
-        return bring.shapes(model)
+        return bring.structs(model)
     else:
         return {}
     if isinstance(model, tuple) and not _collected(variables):
         variables = {"params": variables}
     flat, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return {tuple(_key(k) for k in path): leaf.shape for path, leaf in flat}
+    return {tuple(_key(k) for k in path): leaf for path, leaf in flat}
+
+
+def order(
+    twin: Twin, model: Any, batch: Mapping[str, np.ndarray]
+) -> tuple[list[Path], dict[Path, frozenset[Path]]]:
+    """The variables in the order of their first use; and what that use depends on, beside them."""
+    variables = unflatten_dict(_structs(twin, model, batch))
+    run = JaxRun(twin, model, WeightMap([], {}), Given({}, dict(batch), 0, 0), dtype="float32")
+    inputs, _ = run._batch(batch)
+    closed = jax.make_jaxpr(lambda v, x: run._forward(v, x, twin.call, False)[0])(variables, inputs)
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    paths = [tuple(_key(k) for k in path) for path, _ in flat]
+    uses = first_uses(closed, len(paths))
+    before = {paths[i]: frozenset(paths[o] for o in others if o < len(paths)) for i, others in uses}
+    return list(before), before
 
 
 def _collected(variables: Any) -> bool:

@@ -352,6 +352,21 @@ class TorchRun:
         self._reload()
         return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()]
 
+    def order(self) -> list[str]:
+        """The modules in the order of their first calls, in eval mode."""
+        called: dict[str, None] = {}
+        self._mode(train=False)
+        hooks = [
+            module.register_forward_pre_hook(lambda *_, name=name: called.setdefault(name))
+            for name, module in self.model.named_modules()
+        ]
+        inputs, _ = self._batch(self.given.batch)
+        with torch.no_grad():
+            self._call(None, inputs)
+        for hook in hooks:
+            hook.remove()
+        return list(called)
+
     def _reload(self) -> None:
         """The weights as they were at first, moved as they were: kept nowhere, made again."""
         self._rng = generator(self.given.seed, *self._moved)
