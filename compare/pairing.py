@@ -89,6 +89,11 @@ def match(
         named = (slashed[tap.path] + rest).lstrip("/")
         if named in jax_info and jax_info[named].function == tap.function:
             pairs[key] = named
+    for key, tap in torch_info.items():
+        # torch's LSTM and attention give a tuple, and what they compute is its first item
+        whole = key.replace(f"{tap.path}.0", slashed[tap.path], 1)
+        if key.startswith(f"{tap.path}.0") and key not in pairs and whole in jax_info:
+            pairs[key] = whole
     by_order = {key for key in pairs if torch_info[key].path in ordered}
 
     def parent(key: str, tap: Tap) -> str:

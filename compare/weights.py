@@ -55,12 +55,18 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tensor of the PyTorch model: its shape, dtype, the type of the layer that owns it."""
+    """A tensor of the PyTorch model: its shape, dtype, the type of the layer that owns it.
+
+    Args:
+      trains: whether it is a parameter.
+      persistent: whether a state dict holds it.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     layer: str = ""
     trains: bool = True
+    persistent: bool = True
 
 
 @dataclass(frozen=True)
@@ -237,13 +243,18 @@ def build(
             module = re.sub(pattern, replacement, module)
         module = module.replace(".", "/")
         candidates = (attribute, *LEAVES.get(attribute, ()))
+        if attribute == "weight_v" and len(leaf.shape) > 1:  # weight_norm's, not spectral_norm's
+            candidates += ("kernel", "weight")
         places = [module, f"{module}/layer"]  # Equinox's WeightNorm holds the layer
+        if leaf.layer in GATES:
+            candidates = (*candidates, attribute.removesuffix("_l0"))
+            places.append(f"{module}/cell".lstrip("/"))
         if leaf.layer == "NonDynamicallyQuantizableLinear":
             around = module.rpartition("/")[0]
             places += [f"{around}/{out}".lstrip("/") for out in OUT]
         here = (by_module.get(place, {}) for place in places)
         found = next((h[c] for h in here for c in candidates if c in h), None)
-        if found is None and attribute == "weight.original0":
+        if found is None and attribute in ("weight.original0", "weight_g"):
             end = f"{module.rpartition('/')[2]}/kernel/scale"  # Linen's WeightNorm
             ends = [path for path in shapes if path[-1] == end]
             found = ends[0] if len(ends) == 1 else None
@@ -259,6 +270,9 @@ def build(
                 continue
             if attribute == "num_batches_tracked":
                 uncounted.append(f"{name}: a counter that Flax's own BatchNorm has not")
+                continue
+            if not leaf.persistent:
+                uncounted.append(f"{name}: a buffer that is not persistent, a constant in JAX")
                 continue
             where = f"a {' or '.join(dict.fromkeys(candidates))} at {module or 'the root'}"
             lacking[name] = f"{name} {leaf.shape} has no counterpart: JAX lacks {where}"
@@ -339,9 +353,10 @@ def _by_order(
     """
     links: list[Link] = []
     unclear: list[str] = []
+    stuck: set[str] = set()
     for whole in (True, False):
         homes = homes | {(_place(link.torch)[0], link.jax[1:-1]) for link in links}
-        taken = {link.torch for link in links} | {link.jax for link in links}
+        taken = {link.torch for link in links} | {link.jax for link in links} | stuck
         ours: dict[str, dict[str, Leaf]] = {}
         for name, leaf in leaves.items():
             if name not in taken:
@@ -357,7 +372,6 @@ def _by_order(
                 met = {pair for pair in homes if pair[0] == home[0] or pair[1] == home[1]}
                 if (not met or home in met) and (found := _layers(unit, other, kinds)):
                     fits[name, path] = found
-        unclear = []
         candidates = {name: tuple(p for n, p in fits if n == name) for name in ours}
         for group in dict.fromkeys(candidates.values()):
             names = [name for name, found in candidates.items() if found == group]
@@ -377,10 +391,20 @@ def _by_order(
                         ]
                     continue
             shown = ", ".join("/".join(path[0 if whole else 1 :]) for path in candidates[names[0]])
+            stuck |= {leaf for name in names for leaf in ours[name]}
             unclear.append(
                 f"{', '.join(names)}: {shown} fit equally, and no order of execution tells which"
                 " is which; name them in Twin(rename=...)"
             )
+    taken = {link.torch for link in links} | {link.jax for link in links}
+    for name, leaf in leaves.items():
+        for path, shape in shapes.items():
+            said = path[-1] in (_place(name)[1], "bias", *LEAVES["weight"])
+            if not (said or {name, path} & taken) and len(_either(name, leaf, path, shape)) > 1:
+                unclear.append(
+                    f"{name} {leaf.shape} may be {'/'.join(path[1:])} as it is or transposed: call"
+                    " that leaf kernel if it is (in, out), weight if it is (out, in)"
+                )
     return links, unclear
 
 
@@ -517,7 +541,7 @@ def _gates(
     name: str, attribute: str, leaf: Leaf, module: str, shapes: Mapping[Path, tuple[int, ...]]
 ) -> Iterable[Link]:
     """torch's packed recurrent weights as the per-gate Dense layers of a Flax cell."""
-    found = re.fullmatch(r"(weight|bias)_(ih|hh)_l0", attribute)
+    found = re.fullmatch(r"(weight|bias)_(ih|hh)(?:_l0)?", attribute)
     gates = GATES.get(leaf.layer)
     if not found or not gates:
         return
