@@ -75,15 +75,19 @@ class Pair:
         from compare.capture import bring, jax_side
 
         twin, model, batch = self.twin, self.jax_model, self.given.batch
+
+        def order() -> Order:
+            ours = self.run(REFERENCE, "float32").order()
+            return Order(ours, *jax_side.order(twin, model, batch))
+
         return build_map(
             self.leaves,
             jax_side.shapes(twin, model, batch),
             twin.rename,
             self._aliases,
             bring.kinds(model),
-            lambda: Order(
-                self.run(REFERENCE, "float32").order(), *jax_side.order(twin, model, batch)
-            ),
+            None if twin.room else order,  # the catalogue's names are equal
+            jax_side.is_bare(model),
         )
 
     def uncounted(self, backend: str) -> list[str]:

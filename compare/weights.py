@@ -214,6 +214,7 @@ def build(
     aliases: Mapping[str, str] | None = None,
     kinds: Mapping[Path, str] | None = None,
     order: Callable[[], Order] | None = None,
+    bare: bool = False,
 ) -> WeightMap:
     """Links every PyTorch tensor with the Flax leaves of its name.
 
@@ -225,6 +226,7 @@ def build(
       kinds: "library layer" of the leaves whose layer is known.
       order: asked where names leave something over on both sides; without it nothing is paired by
         order.
+      bare: the leaves come from a tree that does not tell parameters from buffers: PyTorch does.
     """
     kinds = kinds or {}
     links: list[Link] = []
@@ -310,6 +312,11 @@ def build(
     for path in shapes:
         if path not in met:
             differences.append(f"{'/'.join(path[1:])} {shapes[path]} has no counterpart in PyTorch")
+    if bare:
+        links = [
+            link if leaves[link.torch].trains else replace(link, jax=("buffers", *link.jax[1:]))
+            for link in links
+        ]
     rank = {name: index for index, name in enumerate(leaves)}
     links.sort(key=lambda link: rank[link.torch])
     by_order = [name for name in leaves if name in paired]

@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from flax import nnx
+from test_faults import net
 from toys import climb, trouble
 
 from compare import Array, Image, Tokens, Twin
@@ -754,3 +755,53 @@ def test_a_buffer_that_is_not_persistent_meets_a_variable():
     result = climb(Twin(torch=Torch, jax=Net(), inputs={"x": Array((5, 3))}, name="mask"))
     assert result.verdict == SAME, trouble(result)
     assert result.buffers == 1
+
+
+class EqxMasked(eqx.Module):
+    fc: eqx.nn.Linear
+    mask: jax.Array
+    times: int
+
+    def __init__(self, times: int = 1):
+        self.fc, self.times = eqx.nn.Linear(3, 4, key=jax.random.key(0)), times
+        self.mask = jnp.ones(4)
+
+    def __call__(self, x):
+        return self.times * jax.vmap(self.fc)(x) * jax.lax.stop_gradient(self.mask)
+
+
+class TorchMasked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 4)
+        self.register_buffer("mask", torch.tensor([1.0, 0.5, 2.0, 1.0]))
+
+    def forward(self, x):
+        return self.fc(x) * self.mask
+
+
+def masked(p, x):
+    return (x @ p["fc"]["kernel"] + p["fc"]["bias"]) * p["mask"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        EqxMasked(),
+        (masked, {"fc": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, "mask": jnp.ones(4)}),
+    ],
+    ids=["equinox", "tree"],
+)
+def test_a_buffer_in_a_tree_of_parameters_is_not_trained(model: Any):
+    twin = Twin(torch=TorchMasked, jax=model, inputs={"x": Array((5, 3))}, name="masked")
+    result = climb(twin)
+    assert result.verdict == SAME, trouble(result)
+    assert (result.leaves, result.buffers) == (2, 1)
+
+
+def test_one_missing_name_is_paired_by_order():
+    twin = net(square=lambda name: fnn.Dense(4, name="fc_2"))
+    result = climb(twin)
+    assert result.verdict == SAME, trouble(result)
+    assert result.stages["weights"].compared.endswith(", 2 by order")
+    assert "fc2" in result.pairing["train"].by_order

@@ -182,13 +182,11 @@ def filled(model: Any, variables: Mapping[str, Any], train: bool) -> Any:
                 cls = _tagging(type(module), "/".join(map(str, path)))
                 object.__setattr__(module, "__class__", cls)
         return copy
+    flat = {path[1:]: value for path, value in flat.items()}
     leaves, structure = jax.tree_util.tree_flatten_with_path(model)
     copy = jax.tree.unflatten(
         structure,
-        [
-            flat[_equinox_path(keys, leaf)] if _equinox().is_array(leaf) else leaf
-            for keys, leaf in leaves
-        ],
+        [flat[_names(keys)] if _equinox().is_array(leaf) else leaf for keys, leaf in leaves],
     )
     return _tagging_equinox(_equinox().nn.inference_mode(copy, not train), ())
 
@@ -266,6 +264,6 @@ def marking(mark: Mark) -> Iterator[None]:
 
 
 def collections(module: Any) -> dict[str, Any]:
-    """The variables that are no parameters, as the call left them."""
+    """NNX's variables that are no parameters, as the call left them."""
     flat = {path: value for path, value in _leaves(module).items() if path[0] != "params"}
     return unflatten_dict(flat)

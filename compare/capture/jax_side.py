@@ -89,6 +89,12 @@ def _collected(variables: Any) -> bool:
     return isinstance(variables, Mapping) and "params" in variables
 
 
+def is_bare(model: Any) -> bool:
+    """Whether a model's variables are one tree that does not tell parameters from buffers."""
+    pair = isinstance(model, tuple) and not _collected(model[1])
+    return pair or bring.is_equinox(model)
+
+
 def _key(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
 
@@ -239,12 +245,16 @@ class JaxRun:
             else:
                 mode = _mode(module, train, method)
                 output = getattr(module, method or "__call__")(*inputs, **mode)
-        return output, bring.collections(module)
+        if bring.is_nnx(module):
+            return output, bring.collections(module)
+        return output, {k: v for k, v in variables.items() if k != "params"}
 
     def _given_tree(self, variables: Variables) -> Any:
         """The variables of an (apply, variables) pair, in the structure that the user gave."""
         given = self.model[1]
-        flat = flatten_dict(variables if _collected(given) else variables["params"])
+        flat = flatten_dict(variables)
+        if not _collected(given):
+            flat = {path[1:]: value for path, value in flat.items()}
         paths = jax.tree_util.tree_flatten_with_path(given)[0]
         leaves = [flat[tuple(_key(key) for key in path)] for path, _ in paths]
         return jax.tree.unflatten(jax.tree.structure(given), leaves)
