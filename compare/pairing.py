@@ -32,7 +32,8 @@ class Pairing:
     stacked: dict[str, list[str]] = field(default_factory=dict)
 
 
-def _slashed(name: str, rename: Mapping[str, str]) -> str:
+def renamed(name: str, rename: Mapping[str, str]) -> str:
+    """A dotted name of PyTorch's as JAX's, with slashes."""
     for pattern, replacement in rename.items():
         name = re.sub(pattern, replacement, name)
     return name.replace(".", "/")
@@ -73,7 +74,7 @@ def match(
       rename: the twin's.
       modules: PyTorch's modules whose weights were paired by order -> JAX's.
     """
-    slashed = {tap.path: _slashed(tap.path, rename) for tap in torch_info.values()}
+    slashed = {tap.path: renamed(tap.path, rename) for tap in torch_info.values()}
     ordered = {k: v for k, v in (modules or {}).items() if slashed.get(k) != v}
     ordered = _containers(torch_info, jax_info, modules or {}) | ordered
     known = {tap.path for tap in jax_info.values()}

@@ -428,7 +428,7 @@ def _layers(
         known = {p[-1] for p in theirs} & {"bias", *LEAVES["weight"]}
         fitting = []
         for path in named or ([] if known else theirs):
-            layer = kinds.get(path, "").rpartition(" ")[2]
+            layer = (*kinds.get(path, "").split(), "", "")[1]
             if layer and leaf.layer and not _same_type(leaf.layer, layer):
                 continue
             if named:
@@ -476,14 +476,14 @@ def _chain(
 ) -> tuple[Path, ...]:
     """The group in the order of execution, if each depends on the one before; else nothing."""
     rank = {path: index for index, path in enumerate(order.jax)}
-    first = [min((rank[p] for p in unit if p in rank), default=None) for unit in units]
-    if None in first:
+    first = [min((rank[path] for path in unit if path in rank), default=-1) for unit in units]
+    if -1 in first:
         return ()
-    found = sorted(zip(first, range(len(units)), strict=True))
-    for (_, a), (at, _) in itertools.pairwise(found):
-        if not order.before[order.jax[at]] & set(units[a]):
+    found = sorted(range(len(units)), key=first.__getitem__)
+    for one, other in itertools.pairwise(found):
+        if not order.before[order.jax[first[other]]] & set(units[one]):
             return ()
-    return tuple(group[index] for _, index in found)
+    return tuple(group[index] for index in found)
 
 
 def _refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:

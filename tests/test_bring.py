@@ -539,7 +539,7 @@ class EqxAttention(eqx.Module):
 
 @pytest.mark.parametrize("model", [LinenAttention, NnxAttention, EqxAttention])
 def test_packed_attention(model: type):
-    call = {"jax_call": lambda module, x, train: jax.vmap(module)(x)}
+    call: Any = {"jax_call": lambda module, x, train: jax.vmap(module)(x)}
     twin = Twin(
         torch=TorchAttention,
         jax=model(),
@@ -591,7 +591,7 @@ class TorchNormed(torch.nn.Module):
 )
 @pytest.mark.parametrize("model", [LinenNormed, EqxNormed])
 def test_weight_norm(model: type, norm: Callable):
-    call = {"jax_call": lambda module, x, train: jax.vmap(module)(x)}
+    call: Any = {"jax_call": lambda module, x, train: jax.vmap(module)(x)}
     twin = Twin(
         torch=TorchNormed(norm),
         jax=model(),

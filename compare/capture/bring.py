@@ -27,6 +27,8 @@ from compare.weights import Path
 
 Mark = Callable[[Any, str, str, str], Any]
 
+LIBRARIES = {"flax.linen.": "Linen", "flax.nnx.nn.": "NNX", "equinox.nn.": "Equinox"}
+
 _here: contextvars.ContextVar[str] = contextvars.ContextVar("path of the open module", default="")
 _mark: contextvars.ContextVar[Mark | None] = contextvars.ContextVar("tags a value", default=None)
 
@@ -74,19 +76,26 @@ def structs(model: Any) -> dict[Path, jax.ShapeDtypeStruct]:
     return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves}
 
 
+def kind(module: Any) -> str:
+    """The library's layer that a module is, or is derived from: "NNX Linear"; else its class."""
+    for cls in type(module).__mro__:
+        for prefix, library in LIBRARIES.items():
+            if cls.__module__.startswith(prefix) and cls.__module__ != "flax.linen.module":
+                return f"{library} {cls.__name__}"
+    return type(module).__name__
+
+
 def kinds(model: Any) -> dict[Path, str]:
-    """Library and class of the layer that owns each leaf: "NNX Linear", "Equinox Conv2d"."""
+    """The kind of the layer that owns each leaf of an NNX or Equinox module, where it has one."""
     if not is_module(model):
         return {}
-    owners = {"/".join(path): module for path, module in modules(model)}
+    owners = dict(modules(model))
     found = {}
     for path in _leaves(model):
-        owner = owners.get("/".join(path[1:-1]))
-        if owner is not None and type(owner).__module__.startswith(("flax.nnx.", "equinox.nn.")):
-            library = "NNX" if is_nnx(owner) else "Equinox"
+        owner = owners.get(path[1:-1])
+        if owner is not None and " " in kind(owner):
             flipped = getattr(owner, "transpose_kernel", False)
-            name = type(owner).__name__
-            found[path] = f"{library} {name}{' with transpose_kernel' if flipped else ''}"
+            found[path] = kind(owner) + (" with transpose_kernel" if flipped else "")
     return found
 
 

@@ -237,14 +237,13 @@ class JaxRun:
 
     def _brought(self, variables: Variables, inputs: list, call: str | None, train: bool) -> tuple:
         """The same of an NNX or Equinox module, from a copy that holds the variables."""
-        method = _method(self.twin, call, train)
         module = bring.filled(self.model, variables, train)
         with bring.marking(_tagged):
             if self.twin.jax_call:
-                output = method(module, *inputs)
+                output = self.twin.jax_call(module, *inputs, train=train)
             else:
-                mode = _mode(module, train, method)
-                output = getattr(module, method or "__call__")(*inputs, **mode)
+                mode = _mode(module, train, call)
+                output = getattr(module, call or "__call__")(*inputs, **mode)
         if bring.is_nnx(module):
             return output, bring.collections(module)
         return output, {k: v for k, v in variables.items() if k != "params"}
