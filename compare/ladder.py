@@ -72,7 +72,7 @@ class Pair:
 
     @cached_property
     def weights(self) -> WeightMap:
-        from compare.capture import bring, jax_side
+        from compare.capture import jax_side
 
         twin, model, batch = self.twin, self.jax_model, self.given.batch
 
@@ -85,7 +85,7 @@ class Pair:
             jax_side.shapes(twin, model, batch),
             twin.rename,
             self._aliases,
-            bring.kinds(model),
+            jax_side.kinds(twin, model, batch, self.leaves),
             None if twin.room else order,  # the catalogue's names are equal
             jax_side.is_bare(model),
         )

@@ -250,7 +250,7 @@ def lint(pair: Pair) -> list[Finding]:
     findings = []
     for name, module in pair.model.named_modules():
         base = _base(module)
-        path = _path(pair, name, layers) if base else None
+        path = _path(pair, name, module, layers) if base else None
         if base is None or path is None:
             continue
         known = [layers[p] for p in (path, f"{path}/cell".lstrip("/")) if p in layers]
@@ -270,13 +270,15 @@ def _base(module: Any) -> str | None:
     return None
 
 
-def _path(pair: Pair, name: str, layers: dict[str, tuple[str, Fields]]) -> str | None:
+def _path(pair: Pair, name: str, module: Any, layers: dict[str, tuple[str, Fields]]) -> str | None:
     """JAX's layer beside one of PyTorch's: by name, else by the weights that they share."""
     from compare.pairing import renamed
 
     path = renamed(name, pair.twin.rename)
     if path in layers:
         return path
+    if not any(True for _ in module.parameters(recurse=False)):
+        return None
     shared = {
         "/".join(link.jax[1:-1])
         for link in pair.weights.links

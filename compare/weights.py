@@ -42,7 +42,10 @@ HEADS = (("query", "query_proj"), ("key", "key_proj"), ("value", "value_proj"))
 HEAD_NAMES = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 OUT = ("out", "output_proj")
 # Transposed convolutions that slide their window unflipped, where torch flips it.
-UNFLIPPED = ("NNX ConvTranspose", *(f"Equinox ConvTranspose{n}" for n in ("", "1d", "2d", "3d")))
+UNFLIPPED = frozenset(
+    ["Linen ConvTranspose", "NNX ConvTranspose"]
+    + [f"Equinox ConvTranspose{rank}" for rank in ("", "1d", "2d", "3d")]
+)
 # Layers of the same type, under each library's name.
 TYPES = {
     "Dense": "Linear",

@@ -20,11 +20,16 @@ from flax import nnx
 from test_faults import net
 from toys import climb, trouble
 
-from compare import Array, Image, Tokens, Twin
+from compare import Array, Image, Tokens, Twin, check
+from compare.capture.bring import structs
+from compare.capture.torch_side import specification
+from compare.convert import weight_map
 from compare.errors import DiptychError
 from compare.judge import Result
+from compare.ladder import Pair
 from compare.report import twin_dict
 from compare.verdict import DIVERGED, SAME
+from compare.weights import build
 
 
 def paired(result: Result, mode: str = "train") -> tuple[int, int, int]:
@@ -805,3 +810,81 @@ def test_one_missing_name_is_paired_by_order():
     assert result.verdict == SAME, trouble(result)
     assert result.stages["weights"].compared.endswith(", 2 by order")
     assert "fc2" in result.pairing["train"].by_order
+
+
+class LinenUp(fnn.Module):
+    flipped: bool
+
+    @fnn.compact
+    def __call__(self, x):
+        layer = functools.partial(fnn.ConvTranspose, transpose_kernel=self.flipped, name="up")
+        return layer(3, (2, 2), (2, 2), padding="VALID")(x)
+
+
+class NnxUp(nnx.Module):
+    def __init__(self, flipped: bool):
+        layer = functools.partial(nnx.ConvTranspose, transpose_kernel=flipped, rngs=nnx.Rngs(0))
+        self.up = layer(3, 3, (2, 2), (2, 2), padding="VALID")
+
+    def __call__(self, x):
+        return self.up(x)
+
+
+class TorchUp(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = torch.nn.ConvTranspose2d(3, 3, 2, stride=2)
+
+    def forward(self, x):
+        return self.up(x)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("model", [LinenUp, NnxUp])
+def test_the_window_of_a_transposed_convolution(model: Any, flipped: bool):
+    """As many channels in as out: the shapes cannot tell the layouts apart, the layer does."""
+    inputs = {"x": Image(2, 3, 2, 2)}
+    twin = Twin(torch=TorchUp, jax=model(flipped), inputs=inputs, name="up")
+    result = climb(twin)
+    assert result.verdict == SAME, trouble(result)
+    how = next(link.how for link in Pair(twin).weights.links if link.torch == "up.weight")
+    assert ("flipped" in how) is not flipped
+    for written in (weight_map(twin), Pair(twin).weights):
+        assert {link.how for link in written.links if link.torch == "up.weight"} == {how}
+
+
+def test_the_gates_of_nnx():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.lstm = nnx.LSTMCell(3, 4, rngs=nnx.Rngs(0))
+
+    class Torch(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 4, bias=False)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    found = build(specification(Torch())[0], bring_shapes(Net()), {})
+    assert len(found.links) == 8
+    assert [d.split()[0] for d in found.differences] == [f"lstm/h{g}/bias" for g in "fgio"]
+
+
+def bring_shapes(model: Any) -> dict:
+    return {path: leaf.shape for path, leaf in structs(model).items()}
+
+
+def test_conversion_knows_the_names_that_differ():
+    twin = Twin(torch=TorchMlp, jax=Renamed(), inputs={"x": Array((4, 3))}, name="mlp")
+    found = weight_map(twin)
+    assert not found.differences
+    assert all("not by name" in link.how for link in found.links)
+
+
+def test_the_whole_ladder_on_every_way_to_run():
+    backends = ["xla:cpu", "xla:cpu+eager"]
+    report = check(nnx_twin(), eqx_twin(), backends=backends, steps=2)
+    assert report.verdict == SAME, report.first_line()
+    assert len(report.twins) == 4
+    assert all(len(twin["layers"]) >= 10 for twin in report.twins)

@@ -94,9 +94,15 @@ def kinds(model: Any) -> dict[Path, str]:
     for path in _leaves(model):
         owner = owners.get(path[1:-1])
         if owner is not None and " " in kind(owner):
-            flipped = getattr(owner, "transpose_kernel", False)
-            found[path] = kind(owner) + (" with transpose_kernel" if flipped else "")
+            found[path] = described(owner)
     return found
+
+
+def described(module: Any) -> str:
+    """A layer's kind, and what of it decides the layout of its weight."""
+    return kind(module) + (
+        " with transpose_kernel" if getattr(module, "transpose_kernel", False) else ""
+    )
 
 
 def modules(model: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -26,7 +26,7 @@ from compare.errors import DiptychError
 from compare.layout import channels_first, channels_last
 from compare.share import to_jax, to_numpy
 from compare.twin import Image, Phase, Twin
-from compare.weights import Path, WeightMap
+from compare.weights import Leaf, Path, WeightMap
 
 Variables = dict[str, Any]
 
@@ -67,6 +67,25 @@ def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Pa
         variables = {"params": variables}
     flat, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {tuple(_key(k) for k in path): leaf for path, leaf in flat}
+
+
+def kinds(
+    twin: Twin, model: Any, batch: Mapping[str, np.ndarray], leaves: Mapping[str, Leaf]
+) -> dict[Path, str]:
+    """The layers that own the variables, as `bring.kind`; in Linen where their layout asks it."""
+    if not isinstance(model, nn.Module):
+        return bring.kinds(model)
+    found: dict[Path, str] = {}
+    if not any("ConvTranspose" in leaf.layer for leaf in leaves.values()):
+        return found
+
+    def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        found["params", *context.module.path, "kernel"] = bring.described(context.module)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        shapes(twin, model, batch)
+    return {path: kind for path, kind in found.items() if "ConvTranspose" in kind}
 
 
 def order(
