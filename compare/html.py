@@ -309,6 +309,7 @@ def _notes(twin: Dict) -> list[tuple[str, list[str]]]:
         "skipped": "Skipped",
         "torch_only": "Only in PyTorch",
         "jax_only": "Only in JAX",
+        "by_order": "Weights paired by order, not by name",
         "lifted": "Casts lifted to float64",
     }
     return [(title, found[key]) for key, title in titles.items() if found.get(key)]
@@ -334,7 +335,18 @@ def _origin(twin: Dict, layers: list[Dict], at: int | None) -> Dict | None:
 def _cause(twin: Dict) -> Dict | None:
     if not twin.get("cause"):
         return None
-    names = ("code", "title", "confirmed", "before", "after", "torch", "jax", "fix", "tried")
+    names = (
+        "code",
+        "title",
+        "confirmed",
+        "before",
+        "after",
+        "torch",
+        "jax",
+        "fix",
+        "tried",
+        "fix_torch",
+    )
     unknown = dict.fromkeys((*names, "torch_source", "jax_source"))
     return unknown | twin["cause"]
 

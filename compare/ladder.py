@@ -176,12 +176,15 @@ class Ladder:
             return lambda name: name
         return lambda name: self.pair.weights.jax_name(name)
 
-    def run(self) -> list[Result]:
+    def run(self, numerics: bool = True) -> list[Result]:
+        """Climbs it; without `numerics` in float64 alone."""
         for name, judge in self.judges.items():
             self._weights(name, judge.result)
         ready = {n: j for n, j in self.judges.items() if not j.result.stages["weights"].findings}
         if ready:
-            self._numerics(ready, self._mathematics(ready))
+            kinks = self._mathematics(ready)
+            if numerics:
+                self._numerics(ready, kinks)
         return [judge.result for judge in self.judges.values()]
 
     def _weights(self, name: str, result: Result) -> None:
@@ -204,7 +207,8 @@ class Ladder:
             other = weights.jax_name(key)
             stage.judged.append(V.Judged(key, other, verdict, difference, size, 0.0, shape=shape))
         stage.compared = f"{len(stage.judged)} tensors"
-        if weights.by_order:
+        result.by_order = [f"{name} = {weights.jax_name(name)}" for name in weights.by_order]
+        if result.by_order:
             stage.compared += f", {len(weights.by_order)} by order"
 
     def _mathematics(self, judges: dict[str, Judge]) -> dict[str, dict[str, tuple[int, ...]]]:

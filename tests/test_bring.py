@@ -367,7 +367,9 @@ def test_names_that_differ(widths: tuple[int, ...]):
     assert result.verdict == SAME, trouble(result)
     assert result.stages["weights"].compared == f"{2 * count} tensors, {2 * count} by order"
     assert paired(result) == (count, count, 0)
-    assert {row["paired"] for row in twin_dict(result)["layers"]} == {"order"}
+    report = twin_dict(result)
+    assert {row["paired"] for row in report["layers"]} == {"order"}
+    assert report["coverage"]["by_order"][0] == "layers.0.weight = Dense_0/kernel"
 
 
 def test_names_that_differ_and_a_fault():
@@ -882,6 +884,7 @@ def test_conversion_knows_the_names_that_differ():
     assert all("not by name" in link.how for link in found.links)
 
 
+@pytest.mark.slow
 def test_the_whole_ladder_on_every_way_to_run():
     backends = ["xla:cpu", "xla:cpu+eager"]
     report = check(nnx_twin(), eqx_twin(), backends=backends, steps=2)

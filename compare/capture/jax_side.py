@@ -23,7 +23,7 @@ from compare.capture.given import Given, mode_name
 from compare.capture.jaxpr import Walk, tag
 from compare.capture.lifting import lifted
 from compare.errors import DiptychError
-from compare.layout import channels_first, channels_last
+from compare.layout import arrange, channels_first, channels_last
 from compare.share import to_jax, to_numpy
 from compare.twin import Image, Phase, Twin
 from compare.weights import Leaf, Path, WeightMap
@@ -309,12 +309,19 @@ class JaxRun:
         return outputs | {k: value for k, value in values.items() if k not in info}
 
     def _walk(
-        self, closed: Any, structure: Any, args: tuple, perturb: Mapping | None = None
+        self,
+        closed: Any,
+        structure: Any,
+        args: tuple,
+        perturb: Mapping | None = None,
+        force: Mapping | None = None,
     ) -> Any:
         walk = Walk(
             perturb,
+            force,
             inputs=self.inputs,
             root=self._rooted(),
+            layout=self.twin.layout,
         )
         flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
@@ -339,23 +346,33 @@ class JaxRun:
             self._programs[mode] = jax.jit(program) if self.jit else program
         return self._programs[mode]
 
-    def _evaluate(self, mode: str, variables: Variables, inputs: list) -> dict[str, np.ndarray]:
+    def _evaluate(
+        self, mode: str, variables: Variables, inputs: list, force: Mapping[str, Any] | None = None
+    ) -> dict[str, np.ndarray]:
         def make() -> Callable:
             args = (variables, inputs, [], [])
             closed, structure = self._trace(False, None, args)
 
-            def program(variables: Variables, inputs: list) -> tuple:
-                output, walk = self._walk(closed, structure, (variables, inputs, [], []))
+            def program(variables: Variables, inputs: list, force: Mapping) -> tuple:
+                args = (variables, inputs, [], [])
+                output, walk = self._walk(closed, structure, args, None, force)
                 self._note(mode, walk)
                 return output, walk.taps, self._kept(walk)
 
             return program
 
-        output, taps, branches = self._program("eval", make)(variables, inputs)
+        output, taps, branches = self._program("eval", make)(variables, inputs, force or {})
         self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
         return self._tensors(mode, output, taps)
 
-    def _train(self, phase: Phase, variables: Variables, batch: dict) -> tuple:
+    def _train(
+        self,
+        phase: Phase,
+        variables: Variables,
+        batch: dict,
+        force: Mapping[str, Any] | None = None,
+        cotangents: Mapping[str, Any] | None = None,
+    ) -> tuple:
         """loss, output, collections, taps, branches, gradients."""
         mode = mode_name(phase)
         inputs, targets = self._batch(batch)
@@ -364,7 +381,7 @@ class JaxRun:
         def make() -> Callable:
             closed, structure = self._trace(True, phase, (variables, inputs, targets, drawn))
 
-            def program(variables, inputs, targets, drawn) -> tuple:
+            def program(variables, inputs, targets, drawn, force, cotangents) -> tuple:
                 trained, frozen = self._split(phase, variables.get("params", {}))
                 floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in inputs]
 
@@ -374,7 +391,9 @@ class JaxRun:
                     params = unflatten_dict({**frozen, **trained})
                     whole = {**variables, "params": params} if params else variables
                     args = (whole, mixed, targets, drawn)
-                    (loss, output, collections), walk = self._walk(closed, structure, args, perturb)
+                    (loss, output, collections), walk = self._walk(
+                        closed, structure, args, perturb, force
+                    )
                     return loss, (output, collections, walk)
 
                 floating = [x for f, x in zip(floats, inputs, strict=True) if f]
@@ -391,16 +410,29 @@ class JaxRun:
 
                 def value(*args):
                     loss, (output, collections, walk) = objective(*args)
-                    return loss, (output, collections, walk.taps, self._kept(walk))
+                    total = loss + self._pulled(walk.taps, cotangents)
+                    return total, (loss, output, collections, walk.taps, self._kept(walk))
 
-                (loss, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
+                (_, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
                     trained, floating, perturb
                 )
-                return loss, *aux, gradients
+                return *aux, gradients
 
             return program
 
-        return self._program(mode, make)(variables, inputs, targets, drawn)
+        program = self._program(mode, make)
+        return program(variables, inputs, targets, drawn, force or {}, cotangents or {})
+
+    def _pulled(self, taps: Mapping[str, Any], cotangents: Mapping[str, Any]) -> Any:
+        """What makes a layer whose output leads nowhere, as its successor's input is forced, be
+        differentiated all the same: its output's product with the gradient that it ought to get.
+        """
+        total = jnp.zeros((), self.dtype)
+        for key, value in taps.items():  # an alias is among the cotangents alone
+            if key in cotangents:
+                pull = arrange(cotangents[key], value.shape, self.twin.layout)
+                total += 0 if pull is None else (value * pull).sum()
+        return total
 
     def _update(self, phase: Phase, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """One update of the phase's parameters; elementwise, a small program of its own."""
@@ -476,9 +508,7 @@ class JaxRun:
                 phase, variables, self.given.batch
             )
             self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
-            tensors = self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
-            for name, array in self._buffers(collections).items():
-                tensors[f"{mode}/buffer/{name}"] = array
+            tensors = self._trained(mode, loss, output, collections, taps)
         del output, collections, taps, branches
         yield Section("forward", tensors)
         del tensors
@@ -498,6 +528,43 @@ class JaxRun:
         with self._context():
             tensors = self._updated(f"{mode}/forced", phase, *self._forced(phase, trained, start))
         yield Section("step", tensors)
+
+    def replay(
+        self,
+        phase: Phase | None,
+        force: Mapping[str, np.ndarray],
+        cotangents: Mapping[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """One pass in which every layer is run alone: on the inputs that are given it.
+
+        Args:
+          phase: the update whose training pass it is; None for the pass in eval mode.
+          force: values by key that the pass goes on with, with PyTorch's axes.
+          cotangents: gradients by key of what was computed in their place.
+
+        Returns: the tensors of the sections "forward" and "gradients".
+        """
+        with self._context():
+            variables = self._variables()
+            given, back = (
+                {key: self._cross(array) for key, array in of.items()} for of in (force, cotangents)
+            )
+            inputs, _ = self._batch(self.given.batch)
+            if phase is None:
+                return self._evaluate("eval", variables, inputs, given)
+            mode = mode_name(phase)
+            loss, output, collections, taps, _, gradients = self._train(
+                phase, variables, self.given.batch, given, back
+            )
+            tensors = self._trained(mode, loss, output, collections, taps)
+            return tensors | self._gradients(mode, gradients)
+
+    def _trained(
+        self, mode: str, loss: Any, output: Any, collections: Any, taps: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        tensors = self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
+        buffers = self._buffers(collections).items()
+        return tensors | {f"{mode}/buffer/{name}": array for name, array in buffers}
 
     def _trajectory(self) -> Iterator[Section]:
         states = {}

@@ -21,6 +21,7 @@ from jax.extend import core
 
 from compare.capture import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.capture.lifting import HIDDEN, narrow
+from compare.layout import arrange
 
 TAG = "diptych"
 NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
@@ -58,10 +59,11 @@ class Walk:
     Args:
       perturb: values to add at the taps, by key; a gradient with respect to one is the gradient of
         that layer's output.
-      force: values to go on with instead of the computed ones, by key; what was computed is
-        recorded all the same. A layer whose input is forced is run alone.
+      force: values to go on with instead of the computed ones, by key, with PyTorch's axes; what
+        was computed is recorded all the same. A layer whose input is forced is run alone.
       inputs: record the inputs of modules and functions, too (see `input_key`).
       root: whether the first component of the name stack is the root module's own.
+      layout: the twin's.
 
     Attributes:
       taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
@@ -78,9 +80,10 @@ class Walk:
         *,
         inputs: bool = False,
         root: bool = True,
+        layout: str = "NHWC",
     ):
         self.perturb, self.force = perturb or {}, force or {}
-        self.options = {"inputs": inputs, "root": root}
+        self.options: dict[str, Any] = {"inputs": inputs, "root": root, "layout": layout}
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
         self.info: dict[str, Tap] = {}
@@ -184,7 +187,9 @@ class Walk:
     def _passing(self, key: str, value: Any) -> Any:
         """Records a value; what goes on is the forced one where there is one, and perturbed."""
         self.taps[key] = value
-        value = self.force.get(key, value)
+        if key in self.force:
+            forced = arrange(self.force[key], value.shape, self.options["layout"])
+            value = value if forced is None else forced
         return value + self.perturb[key] if key in self.perturb else value
 
     def _record(self, key: str, tap: Tap, value: Any) -> Any:
