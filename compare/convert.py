@@ -64,18 +64,23 @@ def weight_map(twin: Twin) -> WeightMap:
     need("torch", "torch", twin.name)
     need("flax", "jax", twin.name)
     from compare.capture import jax_side, torch_side
+    from compare.ladder import Pair
 
     try:
         leaves, aliases = torch_side.specification(_on_meta(twin))
         batch = twin.draw(generator(0, "inputs"))
-        shapes = jax_side.shapes(twin, twin.build("jax"), batch)
+        model = twin.build("jax")
+        shapes = jax_side.shapes(twin, model, batch)
+        kinds = jax_side.kinds(twin, model, batch, leaves)
+        found = build_map(leaves, shapes, twin.rename, aliases, kinds)
+        if found.differences and not twin.room:  # names that differ: the order of execution tells
+            found = Pair(twin).weights
     except DiptychError:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {reason(error)}"
         given = f" with {dict(twin.config)}" if twin.config else ""
         raise DiptychError(f"{twin.name} cannot be built{given} ({what})") from error
-    found = build_map(leaves, shapes, twin.rename, aliases)
     if found.differences:
         more = len(found.differences) - 1
         rest = f" (and {more} more)" if more else ""

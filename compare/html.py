@@ -309,6 +309,7 @@ def _notes(twin: Dict) -> list[tuple[str, list[str]]]:
         "skipped": "Skipped",
         "torch_only": "Only in PyTorch",
         "jax_only": "Only in JAX",
+        "by_order": "Weights paired by order, not by name",
         "lifted": "Casts lifted to float64",
     }
     return [(title, found[key]) for key, title in titles.items() if found.get(key)]

@@ -72,6 +72,7 @@ class Result:
     buffers: int = 0
     skipped: list[str] = field(default_factory=list)
     lifted: list[str] = field(default_factory=list)
+    by_order: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -94,6 +95,7 @@ class Judge:
       layout, rename: the twin's.
       jax_name: a parameter's name on JAX's side, for people.
       uncounted: buffers that the other side has not, and need not have.
+      modules: PyTorch's modules whose weights were paired by order -> the other side's.
     """
 
     def __init__(
@@ -103,9 +105,11 @@ class Judge:
         rename: Mapping[str, str] | None = None,
         jax_name: Callable[[str], str] = lambda name: name,
         uncounted: Collection[str] = (),
+        modules: Mapping[str, str] | None = None,
     ):
         self.result, self.layout, self.rename = result, layout, rename or {}
         self.jax_name, self.uncounted = jax_name, frozenset(uncounted)
+        self.modules = modules or {}
         self.chaotic = False
         self.zero: set[str] = set()
 
@@ -113,7 +117,7 @@ class Judge:
         """Pairs the places that two runs recorded, in every mode."""
         result = self.result
         for mode, info in ours.items():
-            result.pairing[mode] = match(info, theirs.get(mode, {}), self.rename)
+            result.pairing[mode] = match(info, theirs.get(mode, {}), self.rename, self.modules)
         result.info, result.others = ours, theirs
 
     def judge(self, ours: Section, theirs: Section, noise: Mapping[str, float]) -> None:

@@ -15,7 +15,7 @@ from compare.errors import DiptychError
 from compare.judge import Judge, Result
 from compare.optim import START
 from compare.twin import Twin, generator
-from compare.weights import WeightMap
+from compare.weights import Order, WeightMap
 from compare.weights import build as build_map
 
 STEPS = 10
@@ -74,8 +74,21 @@ class Pair:
     def weights(self) -> WeightMap:
         from compare.capture import jax_side
 
-        shapes = jax_side.shapes(self.twin, self.jax_model, self.given.batch)
-        return build_map(self.leaves, shapes, self.twin.rename, self._aliases)
+        twin, model, batch = self.twin, self.jax_model, self.given.batch
+
+        def order() -> Order:
+            ours = self.run(REFERENCE, "float32").order()
+            return Order(ours, *jax_side.order(twin, model, batch))
+
+        return build_map(
+            self.leaves,
+            jax_side.shapes(twin, model, batch),
+            twin.rename,
+            self._aliases,
+            jax_side.kinds(twin, model, batch, self.leaves),
+            None if twin.room else order,  # the catalogue's names are equal
+            jax_side.is_bare(model),
+        )
 
     def uncounted(self, backend: str) -> list[str]:
         """Tensors of PyTorch's that a backend has not, and need not have."""
@@ -153,6 +166,7 @@ class Ladder:
                 twin.rename,
                 self._naming(name),
                 pair.uncounted(name),
+                pair.weights.modules if parse(name)[0] == "xla" else {},
             )
             for name in candidates
         }
@@ -193,6 +207,9 @@ class Ladder:
             other = weights.jax_name(key)
             stage.judged.append(V.Judged(key, other, verdict, difference, size, 0.0, shape=shape))
         stage.compared = f"{len(stage.judged)} tensors"
+        result.by_order = [f"{name} = {weights.jax_name(name)}" for name in weights.by_order]
+        if result.by_order:
+            stage.compared += f", {len(weights.by_order)} by order"
 
     def _mathematics(self, judges: dict[str, Judge]) -> dict[str, dict[str, tuple[int, ...]]]:
         """Tier 1; gives the shapes of what the functions with a kink are given."""

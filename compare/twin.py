@@ -126,9 +126,9 @@ class Twin:
 
     Args:
       torch, jax: an instance or a zero-argument callable giving one; `torch` an `nn.Module` or a
-        plain function, `jax` a Linen module, a plain function, or `(apply, variables)` with
-        `apply(variables, *inputs)`. Default, in the catalogue: the object of the twin's own name in
-        `torchref/X.py` and `jaxnn/X.py`.
+        plain function, `jax` a Linen, NNX or Equinox module, a plain function, or
+        `(apply, variables)` with `apply(variables, *inputs)` and any pytree. Default, in the
+        catalogue: the object of the twin's own name in `torchref/X.py` and `jaxnn/X.py`.
       of: in the catalogue, the name to take instead of the twin's own.
       config: constructor keywords that both sides get.
       inputs: what the models are called with, in order: `Array`, `Image`, `Labels`, `Lengths`,
@@ -145,7 +145,8 @@ class Twin:
       layout: "NHWC" where JAX's images are channels-last, "same" where both sides agree.
       call: the name of the method to call on both sides.
       torch_call, jax_call: `f(module, *inputs)` for models that need more than `module(*inputs)`;
-        `jax_call` gets a bound Linen module (or `apply` and `variables`) and `train=`.
+        `jax_call` gets a bound Linen module, an NNX or Equinox module (or `apply` and `variables`),
+        and `train=`; a model of one example takes its batch axis there, by `jax.vmap`.
       phases: the alternating updates of models that have several.
       full: the fields that change at the published size (`--full`).
     """

@@ -137,7 +137,6 @@ WEIGHTS = {
     "a missing bias": {"bias": False},
     "an extra leaf": {"last": lambda x: Scaled(name="extra")(x)},
     "another width": {"width": 5},
-    "a name that is not there": {"square": lambda name: fnn.Dense(4, name="fc_2")},
     "two layers in one": {"rename": {"fc3": "fc2"}},
 }
 

@@ -332,7 +332,7 @@ def test_foreign_states_are_refused_by_name():
 
 @pytest.mark.parametrize("transpose_kernel", [True, False])
 def test_transposed_convolutions_against_torch(transpose_kernel: bool):
-    """Flax's transpose_kernel has torch's axes; without it the kernel is also turned round."""
+    """Flax's transpose_kernel has torch's axes; without it the map turns the window round."""
 
     class Flax(fnn.Module):
         @fnn.compact
@@ -351,6 +351,5 @@ def test_transposed_convolutions_against_torch(transpose_kernel: bool):
 
     x = np.zeros((2, 2, 3, 3), np.float32)
     result = climb(Twin(torch=Torch, jax=Flax, inputs={"x": x + np.arange(3)}, name="up"), steps=2)
-    assert result.verdict == ("SAME" if transpose_kernel else "DIVERGED"), trouble(result)
-    if not transpose_kernel:
-        assert result.stages["weights"].verdict == "DIVERGED"
+    assert result.verdict == "SAME", trouble(result)
+    assert result.stages["weights"].compared == "2 tensors"

@@ -17,7 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.ad_checkpoint import checkpoint_name
 
 from compare import optim
-from compare.capture import Section, Tap
+from compare.capture import Section, Tap, bring
+from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
 from compare.capture.jaxpr import Walk, tag
 from compare.capture.lifting import lifted
@@ -25,7 +26,7 @@ from compare.errors import DiptychError
 from compare.layout import arrange, channels_first, channels_last
 from compare.share import to_jax, to_numpy
 from compare.twin import Image, Phase, Twin
-from compare.weights import Path, WeightMap
+from compare.weights import Leaf, Path, WeightMap
 
 Variables = dict[str, Any]
 
@@ -44,6 +45,10 @@ def arranged(twin: Twin, name: str, array: np.ndarray) -> np.ndarray:
 
 def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, tuple[int, ...]]:
     """Shapes of the model's variables by path, from `eval_shape`: nothing is compiled or run."""
+    return {path: tuple(leaf.shape) for path, leaf in _structs(twin, model, batch).items()}
+
+
+def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
     if isinstance(model, tuple):
         variables = jax.eval_shape(lambda: model[1])
     elif isinstance(model, nn.Module):
@@ -54,17 +59,59 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
                 jax.random.key(0), *inputs, method=method, **_mode(model, False, method)
             )
         )
+    elif bring.is_module(model):
+        return bring.structs(model)
     else:
         return {}
     if isinstance(model, tuple) and not _collected(variables):
         variables = {"params": variables}
     flat, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return {tuple(_key(k) for k in path): leaf.shape for path, leaf in flat}
+    return {tuple(_key(k) for k in path): leaf for path, leaf in flat}
+
+
+def kinds(
+    twin: Twin, model: Any, batch: Mapping[str, np.ndarray], leaves: Mapping[str, Leaf]
+) -> dict[Path, str]:
+    """The layers that own the variables, as `bring.kind`; in Linen where their layout asks it."""
+    if not isinstance(model, nn.Module):
+        return bring.kinds(model)
+    found: dict[Path, str] = {}
+    if not any("ConvTranspose" in leaf.layer for leaf in leaves.values()):
+        return found
+
+    def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        found["params", *context.module.path, "kernel"] = bring.described(context.module)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        shapes(twin, model, batch)
+    return {path: kind for path, kind in found.items() if "ConvTranspose" in kind}
+
+
+def order(
+    twin: Twin, model: Any, batch: Mapping[str, np.ndarray]
+) -> tuple[list[Path], dict[Path, frozenset[Path]]]:
+    """The variables in the order of their first use; and what that use depends on, beside them."""
+    variables = unflatten_dict(_structs(twin, model, batch))
+    run = JaxRun(twin, model, WeightMap([], {}), Given({}, dict(batch), 0, 0), dtype="float32")
+    inputs, _ = run._batch(batch)
+    closed = jax.make_jaxpr(lambda v, x: run._forward(v, x, twin.call, False)[0])(variables, inputs)
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    paths = [tuple(_key(k) for k in path) for path, _ in flat]
+    uses = first_uses(closed, len(paths))
+    before = {paths[i]: frozenset(paths[o] for o in others if o < len(paths)) for i, others in uses}
+    return list(before), before
 
 
 def _collected(variables: Any) -> bool:
     """Whether variables are Linen's, by collection, and not bare parameters."""
     return isinstance(variables, Mapping) and "params" in variables
+
+
+def is_bare(model: Any) -> bool:
+    """Whether a model's variables are one tree that does not tell parameters from buffers."""
+    pair = isinstance(model, tuple) and not _collected(model[1])
+    return pair or bring.is_equinox(model)
 
 
 def _key(key: Any) -> str:
@@ -196,6 +243,8 @@ class JaxRun:
                 mutable = list(collections) if train else False
                 result = model.apply(variables, *inputs, method=method, mutable=mutable, **mode)
                 return result if train else (result, collections)
+            if bring.is_module(model):
+                return self._brought(variables, inputs, call, train)
             apply, tree = model, {}
             if isinstance(model, tuple):
                 apply, tree = model[0], self._given_tree(variables)
@@ -205,10 +254,25 @@ class JaxRun:
                 apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)
             ), collections
 
+    def _brought(self, variables: Variables, inputs: list, call: str | None, train: bool) -> tuple:
+        """The same of an NNX or Equinox module, from a copy that holds the variables."""
+        module = bring.filled(self.model, variables, train)
+        with bring.marking(_tagged):
+            if self.twin.jax_call:
+                output = self.twin.jax_call(module, *inputs, train=train)
+            else:
+                mode = _mode(module, train, call)
+                output = getattr(module, call or "__call__")(*inputs, **mode)
+        if bring.is_nnx(module):
+            return output, bring.collections(module)
+        return output, {k: v for k, v in variables.items() if k != "params"}
+
     def _given_tree(self, variables: Variables) -> Any:
         """The variables of an (apply, variables) pair, in the structure that the user gave."""
         given = self.model[1]
-        flat = flatten_dict(variables if _collected(given) else variables["params"])
+        flat = flatten_dict(variables)
+        if not _collected(given):
+            flat = {path[1:]: value for path, value in flat.items()}
         paths = jax.tree_util.tree_flatten_with_path(given)[0]
         leaves = [flat[tuple(_key(key) for key in path)] for path, _ in paths]
         return jax.tree.unflatten(jax.tree.structure(given), leaves)

@@ -26,6 +26,7 @@ from compare.layout import arrange
 TAG = "diptych"
 NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
 PRIMITIVES = {"reduce_window_max": "max_pool", "logistic": "sigmoid"}
+WRAPPED = re.compile(r"\w+\(|\)|eqx\.nn\.\w+")
 INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
 
@@ -253,6 +254,7 @@ class Walk:
         return [*carry, *ys]
 
     def _path(self, scope: str) -> str:
+        scope = WRAPPED.sub("", scope)  # what jax.vmap and Equinox's own layers add to it
         parts = [re.sub(r"(?<=.)\.\w+$", "", part) for part in scope.split("/") if part]
         if self.options["root"] and parts and parts[0] != "loss":
             parts = parts[1:]

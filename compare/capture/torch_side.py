@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def source() -> str:
 
 
 def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of nested tuples and dicts, with the suffixes that JAX's side gives them."""
+    """The tensors of nested tuples, dicts, dataclasses, with the suffixes that JAX's side gives."""
     if isinstance(value, torch.Tensor):
         yield suffix, value
     elif isinstance(value, nn.utils.rnn.PackedSequence):
@@ -60,7 +61,11 @@ def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from leaves(value[key], f"{suffix}.{key}")
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
-            yield from leaves(item, f"{suffix}.{index}")
+            name = value._fields[index] if hasattr(value, "_fields") else index
+            yield from leaves(item, f"{suffix}.{name}")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from leaves(getattr(value, field.name), f"{suffix}.{field.name}")
 
 
 KNOWN = _functions()
@@ -268,15 +273,31 @@ class Narrow(TorchDispatchMode):
         return result
 
 
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer by name, also the buffers that a state dict leaves out."""
+    return {**model.state_dict(keep_vars=True), **dict(model.named_buffers())}
+
+
+def _copied(model: Any) -> Any:
+    """A deep copy, also where the older weight_norm keeps a computed weight that refuses it."""
+    memo = {}
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach()
+    return copy.deepcopy(model, memo)
+
+
 def specification(model: Any) -> tuple[dict[str, Leaf], dict[str, str]]:
     """The tensors of a model by name, and its tied names."""
     if not isinstance(model, nn.Module):
         return {}, {}
     owners = {name: type(m).__name__ for name, m in model.named_modules(remove_duplicate=False)}
+    persistent = model.state_dict()
     found: dict[str, Leaf] = {}
     aliases: dict[str, str] = {}
     first: dict[Any, str] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    for name, tensor in _state(model).items():
         storage = id(tensor)
         if tensor.numel() and not tensor.is_meta:
             storage = (tensor.data_ptr(), tensor.shape, tensor.stride())
@@ -287,7 +308,11 @@ def specification(model: Any) -> tuple[dict[str, Leaf], dict[str, str]]:
         layer = owners.get(name.rpartition(".")[0], "")
         layer = next((kind for kind in ("LSTM", "GRU") if kind in layer), layer)
         found[name] = Leaf(
-            tuple(tensor.shape), str(tensor.dtype)[6:], layer, isinstance(tensor, nn.Parameter)
+            tuple(tensor.shape),
+            str(tensor.dtype)[6:],
+            layer,
+            isinstance(tensor, nn.Parameter),
+            name in persistent,
         )
     return found, aliases
 
@@ -303,7 +328,7 @@ def values(model: Any) -> dict[str, np.ndarray]:
     """The model's state as NumPy arrays."""
     if not isinstance(model, nn.Module):
         return {}
-    return {name: to_numpy(tensor) for name, tensor in model.state_dict().items()}
+    return {name: to_numpy(tensor) for name, tensor in _state(model).items()}
 
 
 def trained(model: Any, phase: Phase) -> dict[str, nn.Parameter]:
@@ -355,7 +380,7 @@ class TorchRun:
         self.narrow: dict[str, None] = {}
         self._moved = moved
         self._rng = generator(given.seed, *moved)
-        self.model = copy.deepcopy(model)
+        self.model = _copied(model)
         if isinstance(self.model, nn.Module):
             self.model.to(device, self.dtype)
         self.replace(given.state)
@@ -384,12 +409,27 @@ class TorchRun:
         self._reload()
         return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()]
 
+    def order(self) -> list[str]:
+        """The modules in the order of their first calls, in eval mode."""
+        called: dict[str, None] = {}
+        self._mode(train=False)
+        hooks = [
+            module.register_forward_pre_hook(lambda *_, name=name: called.setdefault(name))
+            for name, module in self.model.named_modules()
+        ]
+        inputs, _ = self._batch(self.given.batch)
+        with torch.no_grad():
+            self._call(None, inputs)
+        for hook in hooks:
+            hook.remove()
+        return list(called)
+
     def _reload(self) -> None:
         """The weights as they were at first, moved as they were: kept nowhere, made again."""
         self._rng = generator(self.given.seed, *self._moved)
         if isinstance(self.model, nn.Module):
             with torch.no_grad():
-                for name, tensor in self.model.state_dict(keep_vars=True).items():
+                for name, tensor in _state(self.model).items():
                     if name in self._state:
                         tensor.copy_(self._cross(self._state[name]))
 

@@ -1,0 +1,48 @@
+"""In what order a jaxpr uses its weights, and on which of them each use depends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend import core
+
+INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+
+def first_uses(closed: Any, leaves: int) -> list[tuple[int, frozenset[int]]]:
+    """The first `leaves` arguments in the order in which each first meets another value.
+
+    Returns:
+      Per argument used: its index, and those of the others that this other value is made of.
+    """
+    found: dict[int, frozenset[int]] = {}
+    arguments = [frozenset([i]) for i in range(len(closed.jaxpr.invars))]
+
+    def run(jaxpr: Any, args: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+        made = dict(zip(jaxpr.invars, args, strict=True))
+        none: frozenset[int] = frozenset()
+
+        def of(atom: Any) -> frozenset[int]:
+            return none if isinstance(atom, core.Literal) else made.get(atom, none)
+
+        for eqn in jaxpr.eqns:
+            operands = [of(atom) for atom in eqn.invars]
+            inner = next((eqn.params[name] for name in INNER if name in eqn.params), None)
+            inner = getattr(inner, "jaxpr", inner)
+            if inner is not None and len(inner.invars) == len(operands):
+                outputs = run(inner, operands)
+                if eqn.primitive.name in ("scan", "while"):
+                    outputs = [none.union(*operands)] * len(outputs)
+            else:
+                values = [of(atom) for atom in eqn.invars if not isinstance(atom, core.Literal)]
+                for operand in values:
+                    others = none.union(*(value for value in values if value != operand))
+                    if len(operand) == 1 and any(value != operand for value in values):
+                        found.setdefault(min(operand), others)
+                outputs = [none.union(*operands)] * len(eqn.outvars)
+            made |= dict(zip(eqn.outvars, outputs, strict=True))
+        return [of(atom) for atom in jaxpr.outvars]
+
+    run(closed.jaxpr, arguments)
+    return [(leaf, others) for leaf, others in found.items() if leaf < leaves]
