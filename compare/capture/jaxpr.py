@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend import core
 
 from compare.capture import BRANCHES, FUNCTIONS, Tap, numbered
+from compare.capture.jax_masks import Sampler, draws, samples
 from compare.capture.lifting import HIDDEN, narrow
 
 TAG = "diptych"
@@ -58,6 +59,7 @@ class Walk:
         that layer's output.
       inputs: record the inputs of modules, too (under `key:in0` …).
       root: whether the first component of the name stack is the root module's own.
+      sampler: gives the masks of dropout.
 
     Attributes:
       taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
@@ -73,8 +75,10 @@ class Walk:
         *,
         inputs: bool = False,
         root: bool = True,
+        sampler: Sampler | None = None,
     ):
         self.perturb = perturb or {}
+        self.sampler = sampler or Sampler()
         self.options = {"inputs": inputs, "root": root}
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
@@ -114,6 +118,10 @@ class Walk:
         name = eqn.primitive.name
         if name == "name":
             return [self._tagged(eqn, values[0])]
+        if samples(eqn):
+            return [self.sampler.draw(eqn, values, source(eqn))]
+        if draws(eqn, name not in INLINED and name != "scan"):
+            self.sampler.noise[source(eqn) or name] = None
         if not self._quiet and (called := function(eqn)):
             outputs = self._calling(eqn, values, scope)
             return self._called(called, eqn, outputs, scope, values[0])
@@ -182,7 +190,8 @@ class Walk:
             values[n_consts : n_consts + n_carry],
             values[n_consts + n_carry :],
         )
-        inside = Walk(**self.options)
+        sampler = type(self.sampler)
+        inside = Walk(sampler=sampler(), **self.options)
         jax.eval_shape(
             lambda: inside.run(
                 body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope
@@ -190,17 +199,19 @@ class Walk:
         )
         outer = {key: numbered(self._seen, key) for key in inside.info}
         perturb = {key: self.perturb[name] for key, name in outer.items() if name in self.perturb}
+        given = self.sampler.enter(inside.sampler, params["length"], params["reverse"])
 
         def step(carry, slices):
-            x, perturbed = slices
-            walk = Walk(perturbed, **self.options)
+            x, perturbed, masks = slices
+            walk = Walk(perturbed, sampler=sampler(masks), **self.options)
             outputs = walk.run(body.jaxpr, body.consts, [*consts, *carry, *x], scope)
-            return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches)
+            seen = walk.sampler.seen
+            return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches, seen)
 
-        carry, (ys, taps, branches) = jax.lax.scan(
+        carry, (ys, taps, branches, seen) = jax.lax.scan(
             step,
             [jnp.asarray(c) for c in carry],
-            (xs, perturb),
+            (xs, perturb, given),
             length=params["length"],
             reverse=params["reverse"],
             unroll=params["unroll"],
@@ -215,6 +226,7 @@ class Walk:
             if key in branches:
                 self.branches[name] = branches[key]
         self.narrow |= inside.narrow
+        self.sampler.seen += seen
         return [*carry, *ys]
 
     def _path(self, scope: str) -> str:
