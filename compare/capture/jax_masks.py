@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax._src.interpreters.partial_eval import dce_jaxpr
+from jax.extend import core
 
 from compare.capture.masks import Site
 
+Bind = Callable[[Any, Sequence[Any]], Sequence[Any]]
 BITS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 
 
-def samples(eqn: Any) -> bool:
+def samples(eqn: Any, sampler: str = "_bernoulli") -> bool:
     """Whether an equation is a call of `jax.random.bernoulli`, by whatever name it was made."""
-    return eqn.primitive.name in ("jit", "pjit") and eqn.params.get("name") == "_bernoulli"
+    called = eqn.primitive.name in ("jit", "pjit") and eqn.params.get("name") == sampler
+    return called and len(eqn.outvars) == 1  # not what partial evaluation leaves of one
 
 
 def draws(eqn: Any, whole: bool) -> bool:
@@ -34,12 +38,37 @@ def _inner(values: Any) -> Iterator[Any]:
             yield value.eqns
 
 
+def used(jaxpr: Any) -> frozenset[Any]:
+    """The variables of those masks that the outputs of a jaxpr depend on."""
+    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
+    found: set[Any] = set()
+
+    def search(eqns: Sequence[Any]) -> None:
+        for eqn in eqns:
+            if samples(eqn):
+                found.add(eqn.outvars[0])
+            else:
+                for inner in _inner(eqn.params.values()):
+                    search(inner)
+
+    search(live.eqns)
+    return frozenset(found)
+
+
+def _twice(numbers: Any, shape: tuple[int, ...]) -> Any:
+    """The numbers once more along an axis of two, where the sampler wants a finer second draw."""
+    axes = range(len(shape) if len(shape) > numbers.ndim else 0)
+    axis = next((a for a in axes if shape[:a] + shape[a + 1 :] == numbers.shape), None)
+    return numbers if axis is None else jnp.stack([numbers, numbers], axis)
+
+
 class Sampler:
     """Puts given numbers in the place of those that JAX's sampler draws.
 
     Args:
       given: uniform numbers by site, stacked over the scans around it; None while a program is
         looked through, whose masks are then whole.
+      used: the variables of the masks that something depends on; None for all.
 
     Attributes:
       sites: where the program draws, in the order in which it is walked.
@@ -47,27 +76,47 @@ class Sampler:
       noise: sources of other random numbers.
     """
 
-    def __init__(self, given: Sequence[Any] | None = None):
+    def __init__(self, given: Sequence[Any] | None = None, used: frozenset[Any] | None = None):
         self.sites: list[Site] = []
         self.seen: list[tuple[Any, Any]] = []
         self.noise: dict[str, None] = {}
-        self._given = given
+        self._given, self._used = given, used
         self._place = 0
 
     def _next(self) -> int:
         self._place += 1
         return self._place
 
-    def draw(self, eqn: Any, values: Sequence[Any], source: str) -> Any:
-        """The mask of one call of the sampler."""
-        key, keep = values
+    def inner(self, given: Sequence[Any] | None = None) -> Sampler:
+        """One for the body of a scan."""
+        return type(self)(given, self._used)
+
+    def draw(self, eqn: Any, values: Sequence[Any], source: str, bind: Bind) -> Any:
+        """The mask of one call of the sampler: its uniform numbers below its probability.
+
+        Args:
+          bind: evaluates one equation.
+        """
         shape = eqn.outvars[0].aval.shape
+        if self._used is not None and eqn.outvars[0] not in self._used:
+            return jnp.ones(shape, bool)
         number = len(self.sites)
         self.sites.append(Site(shape, (self._next(),), (), source))
+        numbers = jnp.zeros(shape) if self._given is None else self._given[number]
+        closed, key, keep = eqn.params["jaxpr"], None, None
+        env = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        env |= dict(zip(closed.jaxpr.invars, values, strict=True))
+        for inner in closed.jaxpr.eqns:
+            read = [v.val if isinstance(v, core.Literal) else env[v] for v in inner.invars]
+            if samples(inner, "_uniform"):
+                key = read[0]
+                outputs = [_twice(numbers, inner.outvars[0].aval.shape)]
+            else:
+                keep = read[-1] if inner.primitive.name == "lt" else keep
+                outputs = bind(inner, read)
+            env |= dict(zip(inner.outvars, outputs, strict=True))
         self.seen.append((jax.random.key_data(key), jnp.asarray(keep)))
-        if self._given is None:
-            return jnp.ones(shape, bool)
-        return self._given[number] < _spread(keep, shape)
+        return env[closed.jaxpr.outvars[0]]
 
     def enter(self, inside: Sampler, length: int, reverse: bool) -> list[Any] | None:
         """Takes over the sites of a scan's body; gives the numbers of its iterations."""
@@ -79,11 +128,3 @@ class Sampler:
         ]
         self.noise |= inside.noise
         return None if self._given is None else list(self._given[start : len(self.sites)])
-
-
-def _spread(keep: Any, shape: tuple[int, ...]) -> Any:
-    """A probability against a mask; `vmap` puts its axis first, whatever the ranks."""
-    fits = jnp.ndim(keep) <= len(shape) and all(
-        a in (1, b) for a, b in zip(jnp.shape(keep)[::-1], shape[::-1])
-    )
-    return keep if fits else jnp.reshape(keep, jnp.shape(keep) + (1,) * (len(shape) - keep.ndim))

@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from compare import optim
 from compare.capture import Section, Tap
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_masks import Sampler
+from compare.capture.jax_masks import Sampler, used
 from compare.capture.jaxpr import Walk, tag
 from compare.capture.lifting import lifted
 from compare.capture.masks import Plan, Shape, plan
@@ -267,7 +267,7 @@ class JaxRun:
             perturb,
             inputs=self.inputs,
             root=self._rooted(),
-            sampler=Sampler(masks),
+            sampler=Sampler(masks, used(closed.jaxpr)),
         )
         flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
@@ -464,7 +464,9 @@ class JaxRun:
         with self._context():
             variables = self._variables()
             inputs, _ = self._batch(self.given.batch)
-            yield Section("forward", self._evaluate("eval", variables, inputs))
+            tensors = self._evaluate("eval", variables, inputs)
+        yield Section("forward", tensors)  # outside: another run may start before this goes on
+        del tensors
         for phase in self.twin.updates:
             yield from self._rung(phase, variables)
         trains = bool(variables.get("params"))

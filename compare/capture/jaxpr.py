@@ -8,6 +8,7 @@ their rules hold. Perturbing out here, and not where the tag is set, leaks no tr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,8 @@ class Walk:
         if name == "name":
             return [self._tagged(eqn, values[0])]
         if samples(eqn):
-            return [self.sampler.draw(eqn, values, source(eqn))]
+            bind = functools.partial(self._bind, scope=scope)
+            return [self.sampler.draw(eqn, values, source(eqn), bind)]
         if draws(eqn, name not in INLINED and name != "scan"):
             self.sampler.noise[source(eqn) or name] = None
         if not self._quiet and (called := function(eqn)):
@@ -190,8 +192,7 @@ class Walk:
             values[n_consts : n_consts + n_carry],
             values[n_consts + n_carry :],
         )
-        sampler = type(self.sampler)
-        inside = Walk(sampler=sampler(), **self.options)
+        inside = Walk(sampler=self.sampler.inner(), **self.options)
         jax.eval_shape(
             lambda: inside.run(
                 body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope
@@ -203,7 +204,7 @@ class Walk:
 
         def step(carry, slices):
             x, perturbed, masks = slices
-            walk = Walk(perturbed, sampler=sampler(masks), **self.options)
+            walk = Walk(perturbed, sampler=self.sampler.inner(masks), **self.options)
             outputs = walk.run(body.jaxpr, body.consts, [*consts, *carry, *x], scope)
             seen = walk.sampler.seen
             return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches, seen)

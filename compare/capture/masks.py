@@ -20,6 +20,7 @@ from compare import verdict as V
 from compare.twin import generator
 
 GRID = 2**16
+SIDES = ("PyTorch", "JAX")
 ROUNDING = 1e-6  # of a probability, where one side has it in float32
 
 Shape = tuple[int, ...]
@@ -114,7 +115,8 @@ def fit(ours: Shape, theirs: Shape, images: bool, layout: str) -> Fit | None:
     last = (0, *range(2, rank), 1) if rank > 2 and layout != "same" else same
     swapped = (1, 0, *range(2, rank)) if rank > 2 else same  # time before batch
     first = (last, same) if images and rank > 3 else (same, last)
-    orders = list(dict.fromkeys((*first, swapped)))
+    channels = images and rank > 3 and set(ours[2:]) == {1}  # dropped whole: no other order fits
+    orders = [last] if channels else list(dict.fromkeys((*first, swapped)))
     exact = [order for order in orders if tuple(ours[a] for a in order) == theirs]
     if exact:
         return Fit(ours, exact[0], theirs, theirs, ours, len(exact) > 1)
@@ -131,7 +133,8 @@ def fit(ours: Shape, theirs: Shape, images: bool, layout: str) -> Fit | None:
     if len(padded) != rank:
         return None
     for order in orders:
-        if all(ours[a] == size or 1 in (ours[a], size) for a, size in zip(order, padded)):
+        pairs = zip((ours[axis] for axis in order), padded, strict=True)
+        if all(a == b or 1 in (a, b) for a, b in pairs):
             drawn = list(ours)
             for axis, size in zip(order, padded, strict=True):
                 drawn[axis] = min(drawn[axis], size)
@@ -226,27 +229,23 @@ class Plan:
                 text = f"{name}: a mask of shape {t.shape} in PyTorch, {j.shape} in JAX{where}"
                 found.append((V.DIVERGED, text))
                 continue
-            sides = zip(("PyTorch", "JAX"), arranged.shared(), (arranged.moved, j.shape))
-            for side, axes, shape in sides:
+            shapes = (arranged.moved, j.shape)
+            for side, axes in enumerate(arranged.shared()):
                 if axes:
-                    over = ", ".join(map(str, axes))
-                    other = j.shape if side == "PyTorch" else arranged.moved
-                    text = f"{name}: {side} shares its mask over axes {over}: {shape}, not {other}"
+                    over = f"shares its mask over axes {', '.join(map(str, axes))}"
+                    text = f"{name}: {SIDES[side]} {over}: {shapes[side]}, not {shapes[1 - side]}"
                     found.append((V.DIVERGED, text + where))
-            if t.keep is not None and j.keep is not None and not self._inverted(index):
-                if _differ(t.keep, j.keep):
-                    rates = f"rate {1 - t.keep:.6g} in PyTorch, {1 - j.keep:.6g} in JAX"
-                    found.append((V.DIVERGED, f"{name}: {rates}{where}"))
+            if _differ(t.keep, j.keep) and not self._inverted(index):
+                found.append((V.DIVERGED, f"{name}: {_rates(t, j)}{where}"))
         return found
 
     def suspicions(self) -> list[tuple[str, str]]:
         """What is said only where the values differ, for it need not be wrong."""
         found = []
-        for index, (t, j) in enumerate(zip(self.ours, self.theirs)):
+        for index, (t, j) in enumerate(zip(self.ours, self.theirs, strict=False)):
             name, arranged = f"dropout {index + 1}", self.fits[index]
             if self._inverted(index):
-                text = f"{name}: rate {1 - t.keep:.6g} in PyTorch, {1 - j.keep:.6g} in JAX"  # type: ignore[operator]
-                found.append((V.DIVERGED, f"{text}: kept for dropped?"))
+                found.append((V.DIVERGED, f"{name}: {_rates(t, j)}: kept for dropped?"))
             if t.keep == 0.5 and not _differ(t.keep, j.keep):
                 text = f"{name}: at rate 0.5 a mask of what is dropped looks like one of what is"
                 found.append((V.INCONCLUSIVE, f"{text} kept: try another rate"))
@@ -258,6 +257,11 @@ class Plan:
 
 def _differ(a: float | None, b: float | None) -> bool:
     return a is not None and b is not None and abs(a - b) > ROUNDING
+
+
+def _rates(t: Draw, j: Draw) -> str:
+    rates = [f"{1 - (d.keep or 0):.6g} in {side}" for d, side in zip((t, j), SIDES, strict=True)]
+    return f"rate {', '.join(rates)}"
 
 
 def _times(draws: Sequence[Draw]) -> str:
@@ -303,7 +307,7 @@ def plan(
             numbers.append(number)
     fits = [
         fit(t.shape, j.shape, images, layout) if t is not None else None
-        for t, j in zip(itertools.chain(ours, itertools.repeat(None)), theirs)
+        for t, j in zip(itertools.chain(ours, itertools.repeat(None)), theirs, strict=False)
     ]
     return Plan(mode, ours, theirs, fits, sites, numbers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from compare import verdict as V
 from compare.capture.given import mode_name
-from compare.capture.jax_masks import Sampler
+from compare.capture.jax_masks import Bind, Sampler, used
 from compare.capture.jaxpr import Walk
 from compare.capture.masks import Draw, single
 from compare.capture.torch_masks import Masks
@@ -132,7 +132,7 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
                 run._call(phase, [x.clone() for x in inputs])
             seen.append(masks)
             for key, tap in recorder.info.items():
-                x = recorder.taps.get(_input(key))
+                x = _input(recorder.taps, key)
                 if _drops(tap.kind) and x is not None:
                     pairs.setdefault(key, []).append((to_numpy(x), to_numpy(recorder.taps[key])))
     draws = [
@@ -147,8 +147,11 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
 class Own(Sampler):
     """Leaves the masks that JAX draws, and sees them instead of the keys."""
 
-    def draw(self, eqn: Any, values: Sequence[Any], source: str) -> Any:
-        super().draw(eqn, values, source)
+    def draw(self, eqn: Any, values: Sequence[Any], source: str, bind: Bind) -> Any:
+        known = len(self.sites)
+        whole = super().draw(eqn, values, source, bind)
+        if len(self.sites) == known:
+            return whole
         (mask,) = jaxpr_as_fun(eqn.params["jaxpr"])(*values)
         self.seen[-1] = (mask, self.seen[-1][1])
         return mask
@@ -168,9 +171,10 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
             jax.random.key(generator(pair.seed, "sampler").integers(2**31)), calls
         )
         closed = jax.make_jaxpr(forward)(keys[0])
+        needed = used(closed.jaxpr)
 
         def once(key: Any) -> Any:
-            walk = Walk(inputs=True, root=run._rooted(), sampler=Own())
+            walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, needed))
             walk.run(closed.jaxpr, closed.consts, [key])
             walks.append(walk)
             kept = {k for k, tap in walk.info.items() if _drops(tap.kind)}
@@ -183,14 +187,14 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
             for site, (mask, keep) in zip(walk.sampler.sites, seen, strict=True)
         ]
         layers = {
-            key: (to_numpy(taps[_input(key)]), to_numpy(value))
+            key: (to_numpy(_input(taps, key)), to_numpy(value))
             for key, value in taps.items()
-            if _input(key) in taps
+            if ":in" not in key and _input(taps, key) is not None
         }
     return draws, layers
 
 
-def _input(key: str) -> str:
-    """The key of a layer's input, beside that of its output."""
+def _input(taps: Mapping[str, Any], key: str) -> Any:
+    """What a layer was given, its first argument if there are several."""
     whole, mark, count = key.partition("#")
-    return f"{whole}:in{mark}{count}"
+    return next((taps[k] for s in ("", ".0") if (k := f"{whole}:in{s}{mark}{count}") in taps), None)

@@ -49,10 +49,10 @@ class Masks(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        named = dict(zip((a.name for a in func._schema.arguments), args)) | kwargs
+        named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
         fused = func == aten.native_dropout.default and named["train"] is not False
         if not (fused or func in INPLACE or func in FRESH):
-            if torch.Tag.nondeterministic_seeded in func.tags and _random(named):
+            if torch.Tag.nondeterministic_seeded in func.tags and _random(func, named):
                 self.noise[f"{self._source()}: {func}"] = None
             return func(*args, **kwargs)
         x = named["input"] if fused else named["self"]
@@ -73,10 +73,11 @@ class Masks(TorchDispatchMode):
         return result.copy_(mask)
 
 
-def _random(named: dict[str, Any]) -> bool:
+def _random(func: Any, named: dict[str, Any]) -> bool:
     """Whether an operation that may draw does: attention without dropout draws nothing."""
-    switches = [named[n] for n in ("dropout_p", "dropout", "training", "train") if n in named]
-    return all(switches)
+    switches = {"dropout_p", "dropout", "training", "train"}
+    arguments = [a for a in func._schema.arguments if a.name in switches]
+    return all(named.get(a.name, a.default_value) for a in arguments)
 
 
 def _state(generator: torch.Generator | None, device: torch.device) -> bytes:
