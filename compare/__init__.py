@@ -15,12 +15,13 @@ __all__ = [
     "Tokens",
     "Twin",
     "check",
+    "find",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "check":  # what it needs is imported when it is first asked for
-        from compare.api import check
+    if name in ("check", "find"):  # what they need is imported when it is first asked for
+        from compare import api
 
-        return check
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

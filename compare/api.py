@@ -1,4 +1,4 @@
-"""`check`, as Python calls it."""
+"""`check` and `find`, as Python calls them."""
 
 from __future__ import annotations
 
@@ -62,6 +62,50 @@ def missing(backend: str) -> str | None:
     return None
 
 
+def find(
+    twin: Twin,
+    *,
+    seed: int = 0,
+    steps: int = 10,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, str], None] = lambda twin, doing: None,
+) -> Report:
+    """Compares one twin in float64 and, where it differs, names the origin and the cause.
+
+    Args:
+      twin: the pair.
+      seed, steps, progress: as of `check`.
+      folder: where to leave the report, the tensors around the origin and a `repro.py`, if the two
+        differ.
+
+    Returns:
+      The report, its `origin` and `cause` filled.
+
+    Raises:
+      DiptychError: for a twin that cannot be built or run, or a folder that cannot be written.
+    """
+    from compare import finder
+    from compare.evidence import leave
+    from compare.ladder import Pair
+
+    prepare()
+    started, name = time.time(), twin.name or "twin"
+    progress(name, "building")
+    found = finder.find(Pair(twin, seed, steps), lambda doing: progress(name, doing))
+    where = environment() | {"seed": seed, "matmul": "highest", "size": "small"}
+    report = Report([finder.entry(found, optimizers(twin))], [], where, _run(started))
+    if folder is not None and found.origin is not None:
+        leave(folder, report, found)
+    return report
+
+
+def _run(started: float) -> dict[str, Any]:
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "seconds": round(time.time() - started, 1),
+    }
+
+
 def check(
     *twins: Twin,
     seed: int = 0,
@@ -119,9 +163,5 @@ def check(
             finished(entry)
         del pair, ladder
         gc.collect()  # runs and their compiled programs refer to each other
-    run: dict[str, Any] = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "seconds": round(time.time() - started, 1),
-    }
     where = environment() | {"seed": seed, "matmul": precision, "size": "full" if full else "small"}
-    return Report(entries, skipped, where, run)
+    return Report(entries, skipped, where, _run(started))

@@ -91,6 +91,79 @@ def entry(console: Console, entry: Dict) -> None:
     _write(console, lines)
 
 
+def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> None:
+    """What the finder found of one twin: pairing, weights, the table of the replay, the cause."""
+    (twin,) = report["twins"]
+    origin, lines = twin.get("origin"), []
+    layers = twin.get("layers") or []
+    coverage = twin.get("coverage") or {}
+    left = len(coverage.get("torch_only") or []) + len(coverage.get("jax_only") or [])
+    order = sum(row.get("paired") == "order" for row in layers)
+    paired = f"{len(layers)} layers paired ({len(layers) - order} by name, {order} by order)"
+    lines.append(_note("pairing", f"{paired}, {left} left over"))
+    if left:
+        lines.append(_note("", figures.alone(twin)))
+    for stage in twin.get("stages") or []:
+        verdict = str(stage.get("verdict"))
+        line = _note(stage["name"], stage.get("what") or "-").append("   ")
+        lines.append(line.append(verdict, STYLE.get(verdict, "")))
+        if origin and origin.get("stage") == stage["name"]:
+            table = _replay(twin)
+            lines += table or [_note("", text) for text in figures.findings(stage, origin)[:3]]
+            lines += [] if table and not origin.get("between") else _origin(twin)
+            break
+    if origin:
+        lines += _causes(twin)
+    if folder:
+        names = "report.html report.json tensors.safetensors repro.py"
+        lines.append(_note("evidence", f"{folder}/  {names}"))
+    _write(console, lines if not quiet else lines[-1:])
+    if not origin:
+        console.print(Text(str(report["verdict"]), STYLE[str(report["verdict"])]))
+
+
+AROUND = (2, 2)  # rows that are shown before and after the origin
+FIXES = (("jax", "fix"), ("torch", "fix_torch"))
+FIXES = (("jax", "fix"), ("torch", "fix_torch"))
+
+
+def _replay(twin: Dict) -> list[Text]:
+    """The rows of the replay around the origin."""
+    rows = twin.get("replay") or []
+    at = next((i for i, row in enumerate(rows) if row["verdict"] == "ORIGIN"), None)
+    if at is None:
+        return []
+    first, last = max(0, at - AROUND[0]), at + AROUND[1] + 1
+    names = [f"{_clean(row['torch'])} / {_clean(row['jax'])}" for row in rows[first:last]]
+    wide = max(map(len, [*names, "torch / jax"]))
+    head = f"  {'#':>3}  {'torch / jax':{wide}}  {'f64 diff':>8}  {'replayed':>8}  verdict"
+    lines = [Text(head, "dim")]
+    for i, (row, name) in enumerate(zip(rows[first:last], names, strict=True), first + 1):
+        whole, alone = (figures.difference(row[key]) for key in ("difference", "replayed"))
+        style = STYLE[DIVERGED] if row["verdict"] == "ORIGIN" else ""
+        line = Text(f"  {i:>3}  {name:{wide}}  {whole:>8}  {alone:>8}  ")
+        lines.append(line.append(row["verdict"], style))
+    if inherited := sum(row["verdict"] == "inherited" for row in rows[last:]):
+        lines.append(Text(f"   ..  {inherited} more inherited", "dim"))
+    return lines
+
+
+def _causes(twin: Dict) -> list[Text]:
+    """The cause with the fix for either side, or what was tried."""
+    cause = twin.get("cause") or {}
+    if not cause.get("confirmed"):
+        tried = ", ".join(cause.get("tried") or []) or "nothing, as nothing fits the place"
+        lines = [_note("cause", f"unknown; tried {tried}", "bold")]
+        return lines + _sides(twin["origin"], "", "_source")
+    change = f"{figures.difference(cause['before'])} -> {figures.difference(cause['after'])}"
+    text = f"{cause['code']} {cause['title']}, confirmed: {change} when changed"
+    lines = [_note("cause", text, "bold"), *_sides(cause, "", "_source")]
+    fixes = [(side, cause[key]) for side, key in FIXES if cause.get(key)]
+    for word, (side, fix) in zip(("fix", "or "), fixes, strict=False):
+        lines.append(Text.assemble(f"{'':11}", (word, "bold"), f" {side:5}  {_clean(fix)}"))
+    return lines
+
+
 def summary(console: Console, report: Dict) -> None:
     """Skipped backends, what is not SAME where there are several twins, and the closing line."""
     twins = report.get("twins") or []

@@ -5,6 +5,7 @@ Framework-free: the runs may be live ones or bundles that other machines have wr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compare import verdict as V
-from compare.capture import Section, Tap
+from compare.capture import Section, Tap, input_key
 from compare.layout import align
 from compare.pairing import Pairing, match
 from compare.verdict import Judged
@@ -276,6 +277,10 @@ class Judge:
             text = f"the parameters moved by {moved / size:.1e} only: raise the learning rate"
             self.result.stages["trajectory"].findings.append((V.INCONCLUSIVE, text))
 
+    def stacked(self, section: Section) -> dict[str, np.ndarray]:
+        """A section with the layers that JAX scans over stacked over time."""
+        return dict(self._stacked(section, {})[0].tensors)
+
     def _stacked(
         self, section: Section, noise: Mapping[str, float]
     ) -> tuple[Section, Mapping[str, float]]:
@@ -285,13 +290,13 @@ class Judge:
         tensors, noise = dict(section.tensors), dict(noise)
         for mode, pairing in self.result.pairing.items():
             for key, calls in pairing.stacked.items():
-                for kind in ("layer", "gradient/layer"):
-                    names = [f"{mode}/{kind}/{call}" for call in calls]
+                for kind, form in itertools.product(("layer", "gradient/layer"), (str, input_key)):
+                    names = [f"{mode}/{kind}/{form(call)}" for call in calls]
                     if all(name in tensors for name in names):
                         stacked = np.stack([tensors.pop(name) for name in names])
                         shakes = [noise.pop(name, 0.0) for name in names]
-                        tensors[f"{mode}/{kind}/{key}"] = stacked
-                        noise[f"{mode}/{kind}/{key}"] = float(np.hypot.reduce(shakes))
+                        tensors[f"{mode}/{kind}/{form(key)}"] = stacked
+                        noise[f"{mode}/{kind}/{form(key)}"] = float(np.hypot.reduce(shakes))
         return Section(section.stage, tensors, section.step), noise
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:

@@ -170,12 +170,15 @@ class Ladder:
             return lambda name: name
         return lambda name: self.pair.weights.jax_name(name)
 
-    def run(self) -> list[Result]:
+    def run(self, numerics: bool = True) -> list[Result]:
+        """Climbs it; without `numerics` in float64 alone."""
         for name, judge in self.judges.items():
             self._weights(name, judge.result)
         ready = {n: j for n, j in self.judges.items() if not j.result.stages["weights"].findings}
         if ready:
-            self._numerics(ready, self._mathematics(ready))
+            kinks = self._mathematics(ready)
+            if numerics:
+                self._numerics(ready, kinks)
         return [judge.result for judge in self.judges.values()]
 
     def _weights(self, name: str, result: Result) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -24,6 +26,17 @@ def align(array: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarray 
     if layout == "same" or array.ndim < 3:
         return as_it_is
     moved = channels_first(array)
+    moved = moved if moved.shape == shape else None
+    first, second = (as_it_is, moved) if array.ndim == 3 else (moved, as_it_is)
+    return second if first is None else first
+
+
+def arrange(array: Any, shape: tuple[int, ...], layout: str) -> Any | None:
+    """PyTorch's `array` with the axes of JAX's value of `shape`: the way back from `align`."""
+    as_it_is = array if array.shape == shape else None
+    if layout == "same" or array.ndim < 3:
+        return as_it_is
+    moved = channels_last(array)
     moved = moved if moved.shape == shape else None
     first, second = (as_it_is, moved) if array.ndim == 3 else (moved, as_it_is)
     return second if first is None else first

@@ -309,12 +309,12 @@ class TorchLSTM(nn.Module):
         return self.lstm(x)[0]
 
 
-def lstm(wi: Any, bi: Any, wh: Any, bh: Any, x: Any) -> Any:
+def lstm(p: Any, x: Any) -> Any:
     """One layer over (batch, time, features), in PyTorch's order of gates."""
 
     def step(state, x):
         h, c = state
-        gates = x @ wi.T + bi + h @ wh.T + bh
+        gates = x @ p["weight_ih"].T + p["bias_ih"] + h @ p["weight_hh"].T + p["bias_hh"]
         i, f, g, o = jnp.split(gates, 4, -1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
@@ -338,8 +338,7 @@ class JaxLSTM(fnn.Module):
             shapes |= {f"bias_ih_l{n}": (16,), f"bias_hh_l{n}": (16,)}
         p = Leaves(shapes, name="lstm")()
         for n in range(2):
-            names = [f"{kind}_l{n}" for kind in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
-            x = lstm(*(p[name] for name in names), x)
+            x = lstm({name.removesuffix(f"_l{n}"): leaf for name, leaf in p.items()}, x)
             if n == 0 and train:
                 x = self.drop(x)
         return x
@@ -405,11 +404,11 @@ class JaxSteps(fnn.Module):
     @fnn.compact
     def __call__(self, x, *, train: bool = False):
         state = jnp.zeros((x.shape[0], 4), x.dtype)
-        mask = None if self.one else linen(0.3)(jnp.ones_like(state), train, None)
-        split = {"params": False, "dropout": not self.one}
+        mask = 1.0 if self.one else linen(0.3)(jnp.ones_like(state), train, None)
+        split: Any = {"params": False, "dropout": not self.one}
         scan = fnn.scan(JaxStep, variable_broadcast="params", split_rngs=split, in_axes=1)
         state, _ = scan(train, name="cell")(state, x)
-        return state if self.one else state * mask
+        return state * mask
 
 
 @pytest.mark.parametrize("ours", [False, True])

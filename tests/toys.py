@@ -29,17 +29,9 @@ def collect(run: Any) -> Values:
     return {k: v for s in run.sections(trajectory=False) for k, v in s.tensors.items()}
 
 
-class Mathematics(Ladder):
-    """The ladder's tier 1 alone, which is most of what a planted fault needs."""
-
-    def _numerics(self, *args: Any, **options: Any) -> None:
-        pass
-
-
 def climb(twin: Twin, *, steps: int = 3, numerics: bool = False, seed: int = 0) -> Result:
     """The ladder of jitted XLA against PyTorch, tier 1 alone unless asked."""
-    ladder = Ladder if numerics else Mathematics
-    return ladder(Pair(twin, seed, steps), ["xla:cpu"]).run()[0]
+    return Ladder(Pair(twin, seed, steps), ["xla:cpu"]).run(numerics)[0]
 
 
 def trouble(result: Result) -> dict[str, list[str]]:

@@ -55,6 +55,12 @@ def numbered(seen: dict[str, int], base: str) -> str:
     return f"{base}#{count}" if count else base
 
 
+def input_key(key: str, suffix: str = "") -> str:
+    """The key under which the input of a place is recorded: "fc#1" -> "fc:in#1"."""
+    whole, mark, count = key.partition("#")
+    return f"{whole}:in{suffix}{mark}{count}"
+
+
 @dataclass(frozen=True)
 class Section:
     """Part of a run, in the order of the ladder: named tensors of one stage.

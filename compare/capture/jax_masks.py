@@ -103,7 +103,9 @@ class Sampler:
         number = len(self.sites)
         self.sites.append(Site(shape, (self._next(),), (), source))
         numbers = jnp.zeros(shape) if self._given is None else self._given[number]
-        closed, key, keep = eqn.params["jaxpr"], None, None
+        closed = eqn.params["jaxpr"]
+        key: Any = None
+        keep: Any = None
         env = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
         env |= dict(zip(closed.jaxpr.invars, values, strict=True))
         for inner in closed.jaxpr.eqns:

@@ -25,7 +25,7 @@ from compare.capture.jaxpr import Walk, tag
 from compare.capture.lifting import lifted
 from compare.capture.masks import Plan, Shape, plan
 from compare.errors import DiptychError
-from compare.layout import channels_first, channels_last
+from compare.layout import arrange, channels_first, channels_last
 from compare.share import to_jax, to_numpy
 from compare.twin import Image, Phase, Twin
 from compare.weights import Path, WeightMap
@@ -249,11 +249,10 @@ class JaxRun:
         return jax.make_jaxpr(traced, return_shape=True)(*args)
 
     def _spread(self, mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by key, those of aliases included, in order of execution."""
-        aliases = self._aliases[mode]
-        return {
-            k: values[aliases.get(k, k)] for k in self.info[mode] if aliases.get(k, k) in values
-        }
+        """Values by key, those of aliases included, in order of execution; then the inputs."""
+        info, aliases = self.info[mode], self._aliases[mode]
+        outputs = {k: values[aliases.get(k, k)] for k in info if aliases.get(k, k) in values}
+        return outputs | {k: value for k, value in values.items() if k not in info}
 
     def _walk(
         self,
@@ -261,13 +260,16 @@ class JaxRun:
         structure: Any,
         args: tuple,
         perturb: Mapping | None = None,
+        force: Mapping | None = None,
         masks: list | None = None,
     ) -> Any:
         walk = Walk(
             perturb,
+            force,
             inputs=self.inputs,
             root=self._rooted(),
             sampler=Sampler(masks, used(closed.jaxpr)),
+            layout=self.twin.layout,
         )
         flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
@@ -332,9 +334,9 @@ class JaxRun:
             closed, structure = self._trace(False, None, args)
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
-            def program(variables: Variables, inputs: list, masks: list) -> tuple:
+            def program(variables: Variables, inputs: list, force: Mapping, masks: list) -> tuple:
                 args = (variables, inputs, [], [])
-                output, walk = self._walk(closed, structure, args, masks=masks)
+                output, walk = self._walk(closed, structure, args, None, force, masks)
                 self._note(mode, walk)
                 return output, walk.taps, self._kept(walk)
 
@@ -342,19 +344,30 @@ class JaxRun:
 
         return self._program(mode, make)
 
-    def _evaluate(self, mode: str, variables: Variables, inputs: list) -> dict[str, np.ndarray]:
+    def _evaluate(
+        self, mode: str, variables: Variables, inputs: list, force: Mapping[str, Any] | None = None
+    ) -> dict[str, np.ndarray]:
         program = self._evaluator(mode, variables, inputs)
-        output, taps, branches = program(variables, inputs, self._masks(mode, 0))
+        output, taps, branches = program(variables, inputs, force or {}, self._masks(mode, 0))
         self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
         return self._tensors(mode, output, taps)
 
-    def _train(self, phase: Phase, variables: Variables, batch: dict, step: int = 0) -> tuple:
+    def _train(
+        self,
+        phase: Phase,
+        variables: Variables,
+        batch: dict,
+        force: Mapping[str, Any] | None = None,
+        cotangents: Mapping[str, Any] | None = None,
+        step: int = 0,
+    ) -> tuple:
         """loss, output, collections, taps, branches, gradients."""
         inputs, targets = self._batch(batch)
         drawn = self._drawn(phase)
         program = self._trainer(phase, variables, inputs, targets, drawn)
         masks = self._masks(mode_name(phase), step)
-        return program(variables, inputs, targets, drawn, masks)
+        force, cotangents = force or {}, cotangents or {}
+        return program(variables, inputs, targets, drawn, force, cotangents, masks)
 
     def _trainer(
         self, phase: Phase, variables: Variables, inputs: list, targets: list, drawn: list
@@ -366,7 +379,7 @@ class JaxRun:
             closed, structure = self._trace(True, phase, args)
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
-            def program(variables, inputs, targets, drawn, masks) -> tuple:
+            def program(variables, inputs, targets, drawn, force, cotangents, masks) -> tuple:
                 trained, frozen = self._split(phase, variables.get("params", {}))
                 floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in inputs]
 
@@ -376,7 +389,7 @@ class JaxRun:
                     params = unflatten_dict({**frozen, **trained})
                     whole = {**variables, "params": params} if params else variables
                     args = (whole, mixed, targets, drawn)
-                    result, walk = self._walk(closed, structure, args, perturb, masks)
+                    result, walk = self._walk(closed, structure, args, perturb, force, masks)
                     loss, output, collections = result
                     return loss, (output, collections, walk)
 
@@ -390,22 +403,31 @@ class JaxRun:
 
                 taps = jax.eval_shape(seen)
                 self._note(mode, dry[0])
-                perturb = {
-                    k: jnp.zeros(v.shape, v.dtype) for k, v in taps.items() if ":in" not in k
-                }
+                perturb = {k: jnp.zeros(v.shape, v.dtype) for k, v in taps.items()}
 
                 def value(*args):
                     loss, (output, collections, walk) = objective(*args)
-                    return loss, (output, collections, walk.taps, self._kept(walk))
+                    total = loss + self._pulled(walk.taps, cotangents)
+                    return total, (loss, output, collections, walk.taps, self._kept(walk))
 
-                (loss, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
+                (_, aux), gradients = jax.value_and_grad(value, (0, 1, 2), has_aux=True)(
                     trained, floating, perturb
                 )
-                return loss, *aux, gradients
+                return *aux, gradients
 
             return program
 
         return self._program(mode, make)
+
+    def _pulled(self, taps: Mapping[str, Any], cotangents: Mapping[str, Any]) -> Any:
+        """What makes a layer whose output leads nowhere, as its successor's input is forced, be
+        differentiated all the same: its output's product with the gradient that it ought to get.
+        """
+        total = jnp.zeros((), self.dtype)
+        for key, cotangent in cotangents.items():
+            arranged_ = arrange(cotangent, taps[key].shape, self.twin.layout)
+            total += 0 if arranged_ is None else (taps[key] * arranged_).sum()
+        return total
 
     def _update(self, phase: Phase, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """One update of the phase's parameters; elementwise, a small program of its own."""
@@ -481,9 +503,7 @@ class JaxRun:
                 phase, variables, self.given.batch
             )
             self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
-            tensors = self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
-            for name, array in self._buffers(collections).items():
-                tensors[f"{mode}/buffer/{name}"] = array
+            tensors = self._trained(mode, loss, output, collections, taps)
         del output, collections, taps, branches
         yield Section("forward", tensors)
         del tensors
@@ -504,6 +524,43 @@ class JaxRun:
             tensors = self._updated(f"{mode}/forced", phase, *self._forced(phase, trained, start))
         yield Section("step", tensors)
 
+    def replay(
+        self,
+        phase: Phase | None,
+        force: Mapping[str, np.ndarray],
+        cotangents: Mapping[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """One pass in which every layer is run alone: on the inputs that are given it.
+
+        Args:
+          phase: the update whose training pass it is; None for the pass in eval mode.
+          force: values by key that the pass goes on with, with PyTorch's axes.
+          cotangents: gradients by key of what was computed in their place.
+
+        Returns: the tensors of the sections "forward" and "gradients".
+        """
+        with self._context():
+            variables = self._variables()
+            given, back = (
+                {key: self._cross(array) for key, array in of.items()} for of in (force, cotangents)
+            )
+            inputs, _ = self._batch(self.given.batch)
+            if phase is None:
+                return self._evaluate("eval", variables, inputs, given)
+            mode = mode_name(phase)
+            loss, output, collections, taps, _, gradients = self._train(
+                phase, variables, self.given.batch, given, back
+            )
+            tensors = self._trained(mode, loss, output, collections, taps)
+            return tensors | self._gradients(mode, gradients)
+
+    def _trained(
+        self, mode: str, loss: Any, output: Any, collections: Any, taps: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        tensors = self._tensors(mode, output, taps) | {f"{mode}/loss": to_numpy(loss)}
+        buffers = self._buffers(collections).items()
+        return tensors | {f"{mode}/buffer/{name}": array for name, array in buffers}
+
     def _trajectory(self) -> Iterator[Section]:
         states = {}
         with self._context():
@@ -515,7 +572,7 @@ class JaxRun:
             tensors = {}
             with self._context():
                 for phase in self.twin.updates:
-                    result = self._train(phase, variables, batch, number + 1)
+                    result = self._train(phase, variables, batch, step=number + 1)
                     loss, collections, gradients = result[0], result[2], result[-1][0]
                     del result  # the layers' values and gradients
                     trained, frozen = self._split(phase, variables["params"])

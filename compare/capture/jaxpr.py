@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from compare.capture import BRANCHES, FUNCTIONS, Tap, numbered
+from compare.capture import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.capture.jax_masks import Sampler, draws, samples
 from compare.capture.lifting import HIDDEN, narrow
+from compare.layout import arrange
 
 TAG = "diptych"
 NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
@@ -58,8 +60,11 @@ class Walk:
     Args:
       perturb: values to add at the taps, by key; a gradient with respect to one is the gradient of
         that layer's output.
-      inputs: record the inputs of modules, too (under `key:in0` …).
+      force: values to go on with instead of the computed ones, by key, with PyTorch's axes; what
+        was computed is recorded all the same. A layer whose input is forced is run alone.
+      inputs: record the inputs of modules and functions, too (see `input_key`).
       root: whether the first component of the name stack is the root module's own.
+      layout: the twin's.
       sampler: gives the masks of dropout.
 
     Attributes:
@@ -73,14 +78,16 @@ class Walk:
     def __init__(
         self,
         perturb: Mapping[str, Any] | None = None,
+        force: Mapping[str, Any] | None = None,
         *,
         inputs: bool = False,
         root: bool = True,
+        layout: str = "NHWC",
         sampler: Sampler | None = None,
     ):
-        self.perturb = perturb or {}
+        self.perturb, self.force = perturb or {}, force or {}
         self.sampler = sampler or Sampler()
-        self.options = {"inputs": inputs, "root": root}
+        self.options: dict[str, Any] = {"inputs": inputs, "root": root, "layout": layout}
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
         self.info: dict[str, Tap] = {}
@@ -95,14 +102,21 @@ class Walk:
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
         last, spelled = _last_uses(jaxpr), _spelled_out(jaxpr)
+        key, whole = "", None
         for position, eqn in enumerate(jaxpr.eqns):
             values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
             here = _join(scope, str(eqn.source_info.name_stack))
-            called, ends = spelled.get(position, (None, False))
-            if called and not self._quiet:
+            span = spelled.get(position)
+            if span and not self._quiet:
+                if position == span.first:
+                    key, whole = self._key(span.name, here), env.get(span.operand)
+                    if span.operand is not None:
+                        env[span.operand] = self._input(key, whole)
+                values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
                 outputs = self._calling(eqn, values, here)
-                if ends:
-                    outputs = self._called(called, eqn, outputs, here)
+                if position == span.last:
+                    outputs = self._called(key, span.name, eqn, outputs, here)
+                    env[span.operand] = whole
             else:
                 outputs = self._equation(eqn, values, here)
             for variable in eqn.outvars:
@@ -124,9 +138,13 @@ class Walk:
             return [self.sampler.draw(eqn, values, source(eqn), bind)]
         if draws(eqn, name not in INLINED and name != "scan"):
             self.sampler.noise[source(eqn) or name] = None
-        if not self._quiet and (called := function(eqn)):
+        if not self._quiet and (called := function(eqn)) and _is_value(eqn.outvars):
+            key = self._key(called, scope)
+            if called in BRANCHES:
+                self.branches[key] = values[0]
+            values = [self._input(key, values[0]), *values[1:]]
             outputs = self._calling(eqn, values, scope)
-            return self._called(called, eqn, outputs, scope, values[0])
+            return self._called(key, called, eqn, outputs, scope)
         if name == "scan":
             return self._scan(eqn, values, scope)
         return self._bind(eqn, values, scope)
@@ -139,15 +157,18 @@ class Walk:
         finally:
             self._quiet = False
 
-    def _called(self, called: str, eqn: Any, outputs: list, scope: str, value: Any = None) -> list:
-        """Records what a function gives, and what it was given where it has a kink."""
-        if len(outputs) != 1 or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
-            return outputs
+    def _key(self, called: str, scope: str) -> str:
         path = self._path(scope)
-        key = numbered(self._seen, f"{path}/{called}" if path else called)
-        if called in BRANCHES and value is not None:
-            self.branches[key] = value
-        return [self._record(key, Tap(path, called, source(eqn), function=True), outputs[0])]
+        return numbered(self._seen, f"{path}/{called}" if path else called)
+
+    def _called(self, key: str, called: str, eqn: Any, outputs: list, scope: str) -> list:
+        """Records what a function gives."""
+        tap = Tap(self._path(scope), called, source(eqn), function=True)
+        return [self._record(key, tap, outputs[0])]
+
+    def _input(self, key: str, value: Any) -> Any:
+        """Records what a function is given."""
+        return self._passing(input_key(key), value) if self.options["inputs"] else value
 
     def _bind(self, eqn: Any, values: list, scope: str) -> list:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -169,19 +190,24 @@ class Walk:
         key = numbered(self._seen, path + leaf)
         tap = Tap(path, kind, source(eqn))
         if ":in" in leaf:
-            if self.options["inputs"]:
-                self.taps[key], self.info[key] = value, tap
-            return value
+            return self._passing(key, value) if self.options["inputs"] else value
         return self._record(key, tap, value)
+
+    def _passing(self, key: str, value: Any) -> Any:
+        """Records a value; what goes on is the forced one where there is one, and perturbed."""
+        self.taps[key] = value
+        if key in self.force:
+            forced = arrange(self.force[key], value.shape, self.options["layout"])
+            value = value if forced is None else forced
+        return value + self.perturb[key] if key in self.perturb else value
 
     def _record(self, key: str, tap: Tap, value: Any) -> Any:
         self.info[key] = tap
         if self._last and self._last[1] is value:
             self.aliases[key] = self._last[0]
             return value
-        if key in self.perturb:
-            value = value + self.perturb[key]
-        self.taps[key], self._last = value, (key, value)
+        value = self._passing(key, value)
+        self._last = (key, value)
         return value
 
     def _scan(self, eqn: Any, values: list, scope: str) -> list:
@@ -199,12 +225,20 @@ class Walk:
             )
         )
         outer = {key: numbered(self._seen, key) for key in inside.info}
-        perturb = {key: self.perturb[name] for key, name in outer.items() if name in self.perturb}
+        for key in inside.taps.keys() - inside.info.keys():
+            place = key.replace(":in", "", 1)
+            of = inside.info.get(place)
+            called = of is not None and of.function
+            outer[key] = input_key(outer[place]) if called else numbered(self._seen, key)
+        perturb, force = (
+            {key: given[name] for key, name in outer.items() if name in given}
+            for given in (self.perturb, self.force)
+        )
         given = self.sampler.enter(inside.sampler, params["length"], params["reverse"])
 
         def step(carry, slices):
-            x, perturbed, masks = slices
-            walk = Walk(perturbed, sampler=self.sampler.inner(masks), **self.options)
+            x, perturbed, forced, masks = slices
+            walk = Walk(perturbed, forced, sampler=self.sampler.inner(masks), **self.options)
             outputs = walk.run(body.jaxpr, body.consts, [*consts, *carry, *x], scope)
             seen = walk.sampler.seen
             return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches, seen)
@@ -212,14 +246,15 @@ class Walk:
         carry, (ys, taps, branches, seen) = jax.lax.scan(
             step,
             [jnp.asarray(c) for c in carry],
-            (xs, perturb, given),
+            (xs, perturb, force, given),
             length=params["length"],
             reverse=params["reverse"],
             unroll=params["unroll"],
         )
         for key, name in outer.items():
             steps = -params["length"] if params["reverse"] else params["length"]
-            self.info[name] = dataclasses.replace(inside.info[key], steps=steps)
+            if key in inside.info:
+                self.info[name] = dataclasses.replace(inside.info[key], steps=steps)
             if key in inside.aliases:
                 self.aliases[name] = outer[inside.aliases[key]]
             else:
@@ -237,11 +272,24 @@ class Walk:
         return "/".join(parts)
 
 
-def _spelled_out(jaxpr: Any) -> dict[int, tuple[str, bool]]:
-    """Equations of functions of jax.nn that are neither jitted nor custom: gelu, sigmoid, softmax.
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """The equations, by position, that one call of a function was spelled out into.
 
-    Returns: by position, the function's name and whether the equation is its last. Two calls that
-      follow one another on one line count as one.
+    Args:
+      operand: the one variable that they read from outside, if it is one.
+    """
+
+    name: str
+    first: int
+    last: int
+    operand: Any
+
+
+def _spelled_out(jaxpr: Any) -> dict[int, Span]:
+    """Calls of functions of jax.nn that are neither jitted nor custom: gelu, sigmoid, softmax.
+
+    Returns: by position. Two calls that follow one another on one line count as one.
     """
     calls: list[tuple[str, tuple] | None] = []
     for eqn in jaxpr.eqns:
@@ -256,11 +304,25 @@ def _spelled_out(jaxpr: Any) -> dict[int, tuple[str, bool]]:
             continue
         outside = tuple((f.file_name, f.line_num) for f in frames[outermost + 1 :])
         calls.append((name, (outside, str(eqn.source_info.name_stack))))
-    return {
-        i: (call[0], i + 1 == len(calls) or calls[i + 1] != call)
-        for i, call in enumerate(calls)
-        if call is not None
-    }
+    spans: dict[int, Span] = {}
+    for call, group in itertools.groupby(range(len(calls)), calls.__getitem__):
+        positions = list(group)
+        if call is not None and _is_value(jaxpr.eqns[positions[-1]].outvars):
+            operand = _operand([jaxpr.eqns[i] for i in positions])
+            span = Span(call[0], positions[0], positions[-1], operand)
+            spans |= dict.fromkeys(positions, span)
+    return spans
+
+
+def _is_value(outputs: Sequence[Any]) -> bool:
+    """Whether an equation gives one floating value."""
+    return len(outputs) == 1 and jnp.issubdtype(outputs[0].aval.dtype, jnp.floating)
+
+
+def _operand(eqns: Sequence[Any]) -> Any:
+    made = {variable for eqn in eqns for variable in eqn.outvars}
+    read = {v for eqn in eqns for v in eqn.invars if not isinstance(v, core.Literal)} - made
+    return read.pop() if len(read) == 1 and _is_value(list(read)) else None
 
 
 def _join(scope: str, inner: str) -> str:

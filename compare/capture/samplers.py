@@ -12,6 +12,7 @@ import torch
 from jax.extend.core import jaxpr_as_fun
 
 from compare import verdict as V
+from compare.capture import input_key
 from compare.capture.given import mode_name
 from compare.capture.jax_masks import Bind, Sampler, used
 from compare.capture.jaxpr import Walk
@@ -177,24 +178,22 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
             walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, needed))
             walk.run(closed.jaxpr, closed.consts, [key])
             walks.append(walk)
-            kept = {k for k, tap in walk.info.items() if _drops(tap.kind)}
-            return walk.sampler.seen, {k: v for k, v in walk.taps.items() if k in kept}
+            layers = {
+                key: (x, walk.taps[key])
+                for key, tap in walk.info.items()
+                if _drops(tap.kind) and (x := _input(walk.taps, key)) is not None
+            }
+            return walk.sampler.seen, layers
 
-        seen, taps = jax.jit(jax.vmap(once))(keys)
+        seen, layers = jax.jit(jax.vmap(once))(keys)
         walk = walks[-1]
         draws = [
             (Draw(site.shape, single(np.asarray(keep)), site.source), np.asarray(mask))
             for site, (mask, keep) in zip(walk.sampler.sites, seen, strict=True)
         ]
-        layers = {
-            key: (to_numpy(_input(taps, key)), to_numpy(value))
-            for key, value in taps.items()
-            if ":in" not in key and _input(taps, key) is not None
-        }
-    return draws, layers
+    return draws, {k: (to_numpy(x), to_numpy(y)) for k, (x, y) in layers.items()}
 
 
 def _input(taps: Mapping[str, Any], key: str) -> Any:
     """What a layer was given, its first argument if there are several."""
-    whole, mark, count = key.partition("#")
-    return next((taps[k] for s in ("", ".0") if (k := f"{whole}:in{s}{mark}{count}") in taps), None)
+    return next((taps[k] for s in ("", ".0") if (k := input_key(key, s)) in taps), None)

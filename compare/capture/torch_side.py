@@ -7,6 +7,7 @@ import copy
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compare import optim
-from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, numbered
+from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, input_key, numbered
 from compare.capture.branches import Flips, imposed
 from compare.capture.given import Given, mode_name
 from compare.capture.torch_masks import Masks, injected
@@ -67,6 +68,16 @@ def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 KNOWN = _functions()
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call as it was made: of a module, as it was then, or of a function."""
+
+    module: nn.Module | None
+    function: Callable | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
 class Recorder(TorchFunctionMode):
     """Records a model's layers and functions while it runs, their gradients while it runs back.
 
@@ -74,6 +85,8 @@ class Recorder(TorchFunctionMode):
       model: hooks are put on its modules, and taken off when the context is left.
       impose: branches to take, by key, instead of the run's own.
       lift: turn every cast to a type below float64 into one to float64, and list it.
+      inputs: record the inputs of layers and functions, too.
+      keep: the key of the place whose call is kept whole; "loss" for the calls that the loss makes.
     """
 
     def __init__(
@@ -82,8 +95,11 @@ class Recorder(TorchFunctionMode):
         impose: Mapping[str, np.ndarray] | None = None,
         lift: bool = False,
         inputs: bool = False,
+        keep: str | None = None,
     ):
         super().__init__()
+        self.calls: list[Call] = []
+        self._keep = keep
         self.taps: dict[str, torch.Tensor] = {}
         self.gradients: dict[str, torch.Tensor] = {}
         self.branches: dict[str, torch.Tensor] = {}
@@ -124,15 +140,31 @@ class Recorder(TorchFunctionMode):
         self._calls = [(name, name, "")] if name else []
 
     def _open(self, name: str):
-        def hook(module: nn.Module, args: Any) -> None:
+        def hook(module: nn.Module, args: Any) -> Any:
             key = numbered(self._seen, name)
             self._calls.append((name, key, source()))
-            if self._inputs:
-                for suffix, value in leaves(args[0] if len(args) == 1 else args):
-                    whole, hash_, count = key.partition("#")
-                    self.taps[f"{whole}:in{suffix}{hash_}{count}"] = value.detach().clone()
+            if key == self._keep:
+                self.calls.append(Call(copy.deepcopy(module), None, _cloned(args), {}))
+            if not self._inputs:
+                return args
+            if len(args) == 1:
+                return (self._given(input_key(key), args[0]),)
+            return tuple(self._given(input_key(key, f".{i}"), arg) for i, arg in enumerate(args))
 
         return hook
+
+    def _given(self, key: str, value: Any) -> Any:
+        """Records an input, and its gradient through this place alone: a view is another tensor."""
+        if not isinstance(value, torch.Tensor):
+            for suffix, leaf in leaves(value, key):
+                self.taps[suffix] = leaf.detach().clone()
+            return value
+        self.taps[key] = value.detach().clone()
+        if not value.requires_grad:
+            return value
+        value, gradients = value.view_as(value), self.gradients
+        value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
+        return value
 
     def _close(self, name: str, module: nn.Module):
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -169,14 +201,20 @@ class Recorder(TorchFunctionMode):
         if self._lift:
             func, args, kwargs = self._lifted(func, args, kwargs)
         name = KNOWN.get(func)
+        path, key, where = self._calls[-1] if self._calls else ("", "", "")
+        if path == self._keep == "loss" and getattr(nn.functional, func.__name__, None) is func:
+            self.calls.append(Call(None, func, _cloned(args), kwargs))
         if name is None:
             return func(*args, **kwargs)
-        path, key, where = self._calls[-1] if self._calls else ("", "", "")
         inside = path in self._functional and bool(path)
         if inside:
             self.info[key] = Tap(path, name, where, True)
         else:
             key = numbered(self._seen, f"{path}.{name}" if path else name)
+            if key == self._keep:
+                self.calls.append(Call(None, func, _cloned(args), kwargs))
+            if self._inputs and isinstance(args[0], torch.Tensor):
+                args = (self._given(input_key(key), args[0]), *args[1:])
         if name in BRANCHES:
             x = args[0]
             self.kinks[key] = tuple(x.shape)
@@ -205,6 +243,10 @@ class Recorder(TorchFunctionMode):
             return torch.Tensor.double, args, kwargs
         wide = lambda a: torch.float64 if isinstance(a, torch.dtype) and a in LOW else a  # noqa: E731
         return func, tuple(wide(a) for a in args), {k: wide(v) for k, v in kwargs.items()}
+
+
+def _cloned(args: tuple) -> tuple:
+    return tuple(a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args)
 
 
 class Narrow(TorchDispatchMode):
@@ -448,6 +490,24 @@ class TorchRun:
         for key, gradient in _arrays(recorder.gradients).items():
             tensors[f"{mode}/gradient/layer/{key}"] = gradient
         return tensors
+
+    def calls(self, phase: Phase | None, key: str) -> list[Call]:
+        """The call that is recorded under a key, or those of the "loss", as they are made.
+
+        Args:
+          phase: the update in whose training pass; None for eval mode.
+        """
+        self._mode(train=phase is not None)
+        inputs, targets = self._batch(self.given.batch)
+        recorder = Recorder(self.model, None, self.lift, keep=key)
+        with self._settings(), torch.no_grad(), recorder:
+            output = self._call(phase, inputs)
+            if phase is not None:
+                targets += [self._cross(a) for a in self.given.cotangents.get(phase.name, [])]
+                recorder.scope("loss")
+                self._objective(phase, output, targets)
+        self._reload()
+        return recorder.calls
 
     def _still(self, phase: Phase) -> None:
         """Exact zeros for gradients that are zero by analysis."""

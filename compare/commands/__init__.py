@@ -19,9 +19,12 @@ from compare.errors import DiptychError
 
 # In the order of `diptych --help`.
 COMMANDS = (
+    "demo",
     "list",
     "show",
     "check",
+    "find",
+    "explain",
     "capture",
     "diff",
     "convert",

@@ -1,4 +1,4 @@
-"""`diptych list`: the twins there are."""
+"""`diptych list`: the twins there are, or the differences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from compare.commands import Subparsers, columns, command, dump, emit, say
+from compare.errors import DiptychError
 
 if TYPE_CHECKING:
     from compare.twin import Twin
@@ -22,14 +23,18 @@ def add(subparsers: Subparsers) -> None:
             ("diptych list rnn", "those of one folder"),
             ("diptych list --json", "for machines"),
             ("diptych list -q", "names alone"),
+            ("diptych list --differences", "what the two frameworks do otherwise"),
         ],
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a twin, a file or a folder")
+    parser.add_argument("--differences", action="store_true", help="the catalogue of differences")
 
 
 def run(args: argparse.Namespace) -> int:
     from compare.discover import find_all
 
+    if args.differences:
+        return _differences(args)
     rows = [row(twin) for twin in find_all(args.names)]
     emit(args, lambda: dump(rows))
     console = say(args)
@@ -44,6 +49,21 @@ def run(args: argparse.Namespace) -> int:
         full = _shapes(each["full"]["inputs"]) if each["full"] else "-"
         cells.append((each["name"], each["torch"], each["jax"], _shapes(each["inputs"]), full))
     columns(console, ("name", "torch", "jax", "inputs", "published size"), cells, crop=True)
+    return 0
+
+
+def _differences(args: argparse.Namespace) -> int:
+    from compare.differences import catalogue
+
+    if args.names:
+        raise DiptychError("--differences takes no names; `diptych explain CODE` tells of one")
+    fields = ("code", "title", "torch", "jax")
+    rows = [{key: getattr(one, key) for key in fields} for one in catalogue().values()]
+    emit(args, lambda: dump(rows))
+    console = say(args)
+    if console is not None:
+        shown = fields[:1] if args.quiet else fields
+        columns(console, shown, [[each[key] for key in shown] for each in rows], crop=True)
     return 0
 
 

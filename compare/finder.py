@@ -1,0 +1,484 @@
+"""The finder: the first place where two models part, and why.
+
+Every layer of the JAX model is run alone, on the inputs that PyTorch's layer had, all of them in
+one pass: at each named place the value that was computed is recorded, and PyTorch's goes on. What
+then differs differs by itself; every other difference was inherited. Backwards it is the same: each
+layer gets the gradient that PyTorch's layer got. Between two named layers lies glue, which is
+checked like a layer: a layer's input, as the outputs before it make it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compare import verdict as V
+from compare.capture import input_key
+from compare.capture.given import mode_name
+from compare.differences import Difference, Edit, Site, catalogue
+from compare.finder_sites import sites
+from compare.judge import Judge, Result
+from compare.ladder import REFERENCE, Ladder, Pair
+from compare.layout import align
+from compare.report import number, twin_dict
+from compare.share import to_numpy
+
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass
+class Row:
+    """One place, as the table of a report has it.
+
+    Args:
+      torch, jax: its keys.
+      difference: in the whole run, relative; None where it was not compared.
+      replayed: alone, on the reference's inputs, relative.
+      verdict: "same", "ORIGIN" or "inherited".
+      between: of glue, the layer before.
+    """
+
+    torch: str
+    jax: str
+    difference: float | None
+    replayed: float
+    verdict: str = "same"
+    between: str | None = None
+
+
+@dataclass
+class Origin:
+    """Where two models part.
+
+    Args:
+      stage: the rung: "weights", "forward", "gradients", "step", "trajectory".
+      torch, jax: the place on both sides.
+      mode: "eval", "train", "train.<phase>".
+      what: as in `Site`.
+      difference, replayed: relative, in the whole run and alone.
+      between: of glue, the layers that it lies between.
+      torch_source, jax_source: "file:line".
+    """
+
+    stage: str
+    torch: str
+    jax: str
+    mode: str = "train"
+    what: str = "output"
+    difference: float = 0.0
+    replayed: float | None = None
+    between: tuple[str, str] | None = None
+    torch_source: str = ""
+    jax_source: str = ""
+    ours: np.ndarray | None = None
+    theirs: np.ndarray | None = None
+
+
+@dataclass
+class Cause:
+    """Why, confirmed: with this edit PyTorch's side gives what JAX's gives."""
+
+    difference: Difference
+    edit: Edit
+    before: float
+    after: float
+
+
+@dataclass
+class Found:
+    """What the finder has to say of one pair."""
+
+    result: Result
+    origin: Origin | None = None
+    cause: Cause | None = None
+    tried: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    sites: list[Site] = field(default_factory=list)
+
+    @property
+    def window(self) -> Tensors:
+        """The tensors around the origin: what the place was given, and what both sides made."""
+        tensors: Tensors = {}
+        for site in self.sites[:1]:
+            tensors |= {"torch": site.ours, "jax": site.theirs}
+            for index, value in enumerate(site.inputs):
+                if hasattr(value, "detach"):
+                    tensors[f"input.{index}"] = to_numpy(value)
+            if site.module is not None:
+                state = site.module.state_dict()
+                tensors |= {f"state.{name}": to_numpy(value) for name, value in state.items()}
+        return tensors
+
+
+def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
+    """Compares a pair, and where it differs names the origin and the cause.
+
+    Args:
+      pair: the twin made ready.
+      progress: called with a word on what runs.
+    """
+    ladder = Ladder(pair, ["xla:cpu"], progress)
+    (result,) = ladder.run(numerics=False)  # what differs in float64 is no rounding
+    found = Found(result)
+    if result.verdict != V.DIVERGED:
+        return found
+    judge = ladder.judges["xla:cpu"]
+    if result.stages["weights"].verdict == V.DIVERGED:
+        stage = result.stages["weights"]
+        names = [text.partition(" ")[0] for _, text in stage.findings]
+        names += [j.name for j in stage.judged if j.verdict == V.DIVERGED]
+        found.origin = Origin("weights", names[0], "", what="weights")
+        return found
+    replay = Replay(pair, judge, progress)
+    found.origin = replay.origin()
+    found.rows = replay.rows
+    if found.origin is not None:
+        progress("cause")
+        found.sites = list(sites(replay, found.origin))
+        found.cause, found.tried = cause(found.sites)
+    return found
+
+
+class Replay:
+    """One pass of each side in which every layer of JAX's runs on PyTorch's own inputs."""
+
+    def __init__(self, pair: Pair, judge: Judge, progress: Callable[[str], None]):
+        self.pair, self.judge, self.result = pair, judge, judge.result
+        self.progress = progress
+        self.rows: list[Row] = []
+        self._reference: tuple[Tensors, Any] | None = None
+        self._replayed: dict[str, Tensors] = {}
+
+    def origin(self) -> Origin | None:
+        """The first place that differs by itself: forward, then backward, then in the update."""
+        for stage, look in (
+            ("forward", self._forward),
+            ("gradients", self._backward),
+            ("step", self._update),
+            ("trajectory", self._trajectory),
+        ):
+            if self.result.stages[stage].verdict == V.DIVERGED and (origin := look()):
+                return origin
+        return None
+
+    # Running.
+
+    def reference(self) -> Tensors:
+        """PyTorch's tensors of one pass, the layers' inputs among them."""
+        if self._reference is None:
+            self.progress("replay: torch")
+            run = self.pair.run(REFERENCE, inputs=True)
+            tensors: Tensors = {}
+            for section in run.sections(trajectory=False):
+                if section.stage in ("forward", "gradients"):
+                    tensors |= self.judge.stacked(section)
+            self._reference = tensors, run
+        return self._reference[0]
+
+    def _theirs(self, mode: str) -> Tensors:
+        """JAX's tensors, each computed from PyTorch's, with PyTorch's axes."""
+        if mode not in self._replayed:
+            ours, places = self.reference(), self.places(mode)
+            self.progress(f"replay: jax {mode}")
+            force = {j: ours[f"{mode}/layer/{t}"] for t, j in places.items()}
+            back = {
+                j: ours[f"{mode}/gradient/layer/{t}"]
+                for t, j in places.items()
+                if f"{mode}/gradient/layer/{t}" in ours
+            }
+            run = self.pair.run("xla:cpu", inputs=True)
+            phases = {mode_name(phase): phase for phase in self.pair.twin.updates}
+            self._replayed[mode] = run.replay(phases.get(mode), force, back)
+        return self._replayed[mode]
+
+    def places(self, mode: str) -> dict[str, str]:
+        """PyTorch's places, inputs too, in order of execution -> JAX's."""
+        prefix = f"{mode}/layer/"
+        pairs = self.result.pairing[mode].pairs
+        found = {}
+        for name, value in self.reference().items():
+            key = name.removeprefix(prefix)
+            if not name.startswith(prefix) or value.dtype.kind != "f":
+                continue
+            if ":in" in key:
+                place, suffix = _place(key)
+                other = pairs.get(place) or pairs.get(_suffixed(place, ".0"))
+                other = other and re.sub(r"\.0(?=#|$)", "", other) if place not in pairs else other
+                if other:
+                    found[key] = input_key(other, suffix)
+            elif key in pairs:
+                found[key] = pairs[key]
+        return found
+
+    def _pairs(self, mode: str, kind: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+        """PyTorch's key, JAX's, and both values, of every place that both sides have."""
+        ours, theirs = self.reference(), self._theirs(mode)
+        for key, other in self.places(mode).items():
+            t, j = ours.get(f"{mode}/{kind}/{key}"), theirs.get(f"{mode}/{kind}/{other}")
+            if t is not None and j is not None:
+                aligned = align(j, t.shape, self.pair.twin.layout)
+                yield key, other, t, j if aligned is None else aligned
+
+    # Looking.
+
+    def _forward(self) -> Origin | None:
+        judged = {j.name: j for j in self.result.stages["forward"].judged}
+        diverged = {n.partition("/")[0] for n, j in judged.items() if j.verdict == V.DIVERGED}
+        for mode in (m for m in self.result.pairing if m in diverged):
+            origin = self._layers(mode, judged) or self._rest(mode)
+            if origin:
+                return origin
+        return None
+
+    def _layers(self, mode: str, judged: Mapping[str, V.Judged]) -> Origin | None:
+        rows, origin, before = [], None, "the input"
+        for key, other, t, j in self._pairs(mode, "layer"):
+            relative, same = _compared(t, j)
+            glue = ":in" in key
+            whole = judged.get(f"{mode}/layer/{key}")
+            difference = whole.relative if whole else None
+            row = Row(key, other, difference, relative, between=before if glue else None)
+            if not same:
+                row.verdict = "ORIGIN"
+                if origin is None:
+                    origin = self._at(mode, "forward", key, other, row, t, j, before)
+            elif whole and whole.verdict == V.DIVERGED:
+                row.verdict = "inherited"
+            if not glue or not same:
+                rows.append(row)
+            if not glue:
+                before = key
+        self.rows = rows
+        return origin
+
+    def _rest(self, mode: str) -> Origin | None:
+        """What comes after the layers: the output, the loss, the buffers."""
+        ours, theirs = self.reference(), self._theirs(mode)
+        last = next((row.torch for row in reversed(self.rows)), "the input")
+        for name, t in ours.items():
+            head, _, rest = name.partition("/")
+            kind = rest.partition("/")[0].partition(".")[0]
+            if head != mode or kind not in ("out", "loss", "buffer") or name not in theirs:
+                continue
+            j = align(theirs[name], t.shape, self.pair.twin.layout) if kind == "out" else None
+            j = theirs[name] if j is None else j
+            relative, same = _compared(t, j)
+            if t.dtype.kind != "f" or same:
+                continue
+            place = {"out": "the output", "loss": "the loss"}.get(kind, rest.partition("/")[2])
+            what = {"out": "output"}.get(kind, kind)
+            between = (last, place) if kind == "out" else None
+            return Origin(
+                "forward", place, place, mode, what, relative, relative, between, ours=t, theirs=j
+            )
+        return None
+
+    def _backward(self) -> Origin | None:
+        diverged = [
+            j.name.partition("/")[0]
+            for j in self.result.stages["gradients"].judged
+            if j.verdict == V.DIVERGED
+        ]
+        for mode in dict.fromkeys(diverged):
+            scale = max(
+                (
+                    V.norm(t)
+                    for n, t in self.reference().items()
+                    if n.startswith(f"{mode}/gradient/")
+                ),
+                default=0.0,
+            )
+            places = list(self._pairs(mode, "gradient/layer"))
+            after = "the loss"
+            for key, other, t, j in reversed(places):
+                relative, same = _compared(t, j, scale)
+                place, _ = _place(key)
+                if not same:
+                    row = Row(key, other, None, relative, "ORIGIN")
+                    origin = self._at(mode, "gradients", key, other, row, t, j, "")
+                    origin.what = "gradient"
+                    origin.between = None if ":in" in key else (key, after)
+                    self.rows = [row]
+                    return origin
+                if ":in" in key and (wrong := self._parameters(mode, place, scale)):
+                    return wrong
+                after = place
+            if wrong := self._parameters(mode, None, scale):
+                return wrong
+        return None
+
+    def _parameters(self, mode: str, place: str | None, scale: float) -> Origin | None:
+        """The first parameter of a layer (None: of all) whose own gradient differs."""
+        ours, theirs = self.reference(), self._theirs(mode)
+        prefix = f"{mode}/gradient/param/"
+        for name, t in ours.items():
+            parameter = name.removeprefix(prefix)
+            owner = parameter.rpartition(".")[0]
+            if not name.startswith(prefix) or name not in theirs:
+                continue
+            if place is not None and owner != place.partition("#")[0]:
+                continue
+            relative, same = _compared(t, theirs[name], scale)
+            if not same:
+                other = self.judge.jax_name(parameter)
+                return Origin(
+                    "gradients", parameter, other, mode, "param", relative, relative,
+                    ours=t, theirs=theirs[name],
+                )  # fmt: skip
+        return None
+
+    def _update(self) -> Origin | None:
+        wrong = [j for j in self.result.stages["step"].judged if j.verdict == V.DIVERGED]
+        for judged in wrong:
+            mode, _, rest = judged.name.partition("/")
+            if rest.startswith("forced/"):
+                return Origin(
+                    "step", rest.removeprefix("forced/"), judged.other, mode, "update",
+                    judged.relative, judged.relative,
+                )  # fmt: skip
+        judged = wrong[0]
+        mode, _, rest = judged.name.partition("/")
+        return Origin(
+            "step", rest.removeprefix("free/"), judged.other, mode, "start", judged.relative
+        )
+
+    def _trajectory(self) -> Origin | None:
+        wrong = next(j for j in self.result.stages["trajectory"].judged if j.verdict == V.DIVERGED)
+        return Origin("trajectory", wrong.name, wrong.other, "", "update", wrong.relative)
+
+    def _at(
+        self, mode: str, stage: str, key: str, other: str, row: Row, t: Any, j: Any, before: str
+    ) -> Origin:
+        place, _ = _place(key)
+        glue = stage == "forward" and ":in" in key
+        tap = self.result.info[mode].get(place)
+        theirs = self.result.others[mode].get(self.result.pairing[mode].pairs.get(place, ""))
+        return Origin(
+            stage,
+            place if stage == "forward" else key.replace(":in", ""),
+            other.replace(":in", ""),
+            mode,
+            "output",
+            row.difference or row.replayed,
+            row.replayed,
+            (before, place) if glue else None,
+            tap.source if tap else "",
+            theirs.source if theirs else "",
+            t,
+            j,
+        )
+
+    def hyperparameters(self, path: str) -> dict[str, Any]:
+        """What is known of one of JAX's layers."""
+        return {}
+
+
+def _place(key: str) -> tuple[str, str]:
+    """The layer and the suffix of an input's key: "fc:in.1#2" -> ("fc#2", ".1")."""
+    found = re.fullmatch(r"(.*?):in([^#]*)(#\d+)?", key)
+    if not found:
+        return key, ""
+    return found.group(1) + (found.group(3) or ""), found.group(2)
+
+
+def _suffixed(key: str, suffix: str) -> str:
+    whole, mark, count = key.partition("#")
+    return f"{whole}{suffix}{mark}{count}"
+
+
+def _compared(t: np.ndarray, j: np.ndarray, scale: float = 0.0) -> tuple[float, bool]:
+    """The relative difference, and whether it is none."""
+    if t.shape != j.shape:
+        return float("inf"), False
+    difference, size = V.distance(t, j), V.finite_norm(t)
+    allowed = max(V.RELATIVE * size, V.ZERO * scale)
+    return difference / size if size else difference, difference <= allowed
+
+
+def cause(sites: Iterable[Site]) -> tuple[Cause | None, list[str]]:
+    """The first edit of the catalogue that gives JAX's value, and the codes that were tried."""
+    tried: list[str] = []
+    for site in sites:
+        for code, difference in catalogue().items():
+            if not difference.edits or site.what not in difference.whats:
+                continue
+            if not re.fullmatch(difference.kinds, site.kind):
+                continue
+            tried.append(code)
+            for edit in _edits(difference, site):
+                value = _value(edit)
+                if value is None or value.shape != site.theirs.shape:
+                    continue
+                before, _ = _compared(site.ours, site.theirs)
+                after, same = _compared(value, site.theirs)
+                if same:
+                    return Cause(difference, edit, before, after), tried
+    return None, list(dict.fromkeys(tried))
+
+
+def _edits(difference: Difference, site: Site) -> Iterator[Edit]:
+    """An edit that does not apply to what stands there is not the one."""
+    assert difference.edits is not None
+    try:
+        yield from difference.edits(site)
+    except Exception:
+        return
+
+
+def _value(edit: Edit) -> np.ndarray | None:
+    try:
+        return to_numpy(edit.compute())
+    except Exception:
+        return None
+
+
+def entry(found: Found, optimizer: str = "") -> dict[str, Any]:
+    """The entry of report.json, with origin, cause, and the table of the replay."""
+    whole = twin_dict(found.result, optimizer)
+    origin = found.origin
+    if origin is None:
+        return whole
+    whole["origin"] = {
+        "stage": origin.stage,
+        "torch": origin.torch,
+        "jax": origin.jax,
+        "what": origin.what,
+        "mode": origin.mode,
+        "between": list(origin.between) if origin.between else None,
+        "difference": number(origin.difference),
+        "replayed": None if origin.replayed is None else number(origin.replayed),
+        "torch_source": origin.torch_source,
+        "jax_source": origin.jax_source,
+    }
+    whole["replay"] = [
+        {
+            "torch": row.torch,
+            "jax": row.jax,
+            "difference": None if row.difference is None else number(row.difference),
+            "replayed": number(row.replayed),
+            "between": row.between,
+            "verdict": row.verdict,
+        }
+        for row in found.rows
+    ]
+    whole["cause"] = {"code": None, "title": "unknown", "confirmed": False, "tried": found.tried}
+    if (cause := found.cause) is not None:
+        whole["cause"] = {
+            "code": cause.difference.code,
+            "title": cause.difference.title,
+            "confirmed": True,
+            "before": number(cause.before),
+            "after": number(cause.after),
+            "torch": cause.difference.torch,
+            "jax": cause.difference.jax,
+            "torch_source": origin.torch_source,
+            "jax_source": origin.jax_source,
+            "fix": cause.edit.jax,
+            "fix_torch": cause.edit.torch,
+            "tried": found.tried,
+        }
+    return whole

@@ -1,0 +1,141 @@
+"""The place where two models part, taken out of PyTorch's model, to look for a cause with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compare.capture.given import mode_name
+from compare.differences import Site
+from compare.ladder import REFERENCE
+from compare.optim import SCHEDULE, START, torch_optimizer
+from compare.share import to_numpy, to_torch
+
+if TYPE_CHECKING:
+    from compare.finder import Origin, Replay
+
+
+def sites(replay: Replay, origin: Origin) -> Iterator[Site]:
+    """The origin as the catalogue of differences wants it; several where it is not clear."""
+    if origin.stage in ("step", "trajectory"):
+        yield from _update(replay, origin)
+    elif origin.what == "loss":
+        yield from _loss(replay, origin)
+    elif origin.ours is not None and origin.theirs is not None:
+        yield from _layer(replay, origin)
+
+
+def _phase(replay: Replay, mode: str) -> Any:
+    return {mode_name(phase): phase for phase in replay.pair.twin.updates}.get(mode)
+
+
+def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
+    what, name, place = origin.what, "", origin.torch
+    ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
+    if what in ("param", "buffer"):
+        place, _, name = origin.torch.rpartition(".")
+    info = replay.result.info[origin.mode]
+    if origin.between and origin.stage == "forward":
+        yield Site("glue", what, theirs, ours, _before(replay, origin))
+        return
+    call = next(iter(replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), place)), None)
+    if call is None:
+        return
+    kind = type(call.module).__name__ if call.module is not None else info[place].kind
+    tensors = replay.reference()
+    cotangent = tensors.get(f"{origin.mode}/gradient/layer/{place}")
+    fields = replay.hyperparameters(origin.jax)
+    for named in dict.fromkeys((kind, info[place].kind if place in info else kind)):
+        yield Site(
+            named,
+            what,
+            theirs,
+            ours,
+            call.args,
+            call.module,
+            call.function,
+            call.args,
+            call.kwargs,
+            cotangent,
+            name,
+            fields,
+        )
+
+
+def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:
+    """PyTorch's value of a piece of glue, then the outputs before it, the latest first."""
+    tensors, prefix = replay.reference(), f"{origin.mode}/layer/"
+    earlier = []
+    for name, value in tensors.items():
+        if name == f"{prefix}{origin.torch}" or value is origin.ours:
+            break
+        if name.startswith(prefix) and ":in" not in name:
+            earlier.append(to_torch(value))
+    inputs = replay.pair.given.batch.values()
+    given = [to_torch(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in inputs]
+    return (to_torch(np.asarray(origin.ours)), *earlier[::-1], *given)
+
+
+def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:
+    """The functions that the loss calls; what one of them should have given, if it is to blame."""
+    phase = _phase(replay, origin.mode)
+    ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
+    for call in replay.pair.run(REFERENCE).calls(phase, "loss"):
+        assert call.function is not None
+        own = to_numpy(call.function(*call.args, **call.kwargs))
+        if own.shape != ours.shape:
+            continue
+        yield Site(
+            call.function.__name__,
+            "loss",
+            own + (theirs - ours),
+            own,
+            call.args,
+            None,
+            call.function,
+            call.args,
+            call.kwargs,
+        )
+
+
+def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
+    """The teacher-forced update of one parameter."""
+    phase = _phase(replay, origin.mode)
+    if phase is None or origin.what != "update" or not origin.torch.startswith("param/"):
+        return
+    pair, name = replay.pair, origin.torch.removeprefix("param/")
+    given = pair.given
+    values = []
+    for backend in (REFERENCE, "xla:cpu"):
+        for section in pair.run(backend).sections(trajectory=False):
+            key = f"{origin.mode}/forced/param/{name}"
+            if key in section.tensors:
+                values.append(np.array(section.tensors[key]))
+                break
+    import torch
+
+    probe = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch_optimizer(phase.optimizer, [probe])
+    group = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    if not isinstance(phase.optimizer[0], str):
+        group["lr"] = optimizer.param_groups[0]["lr"]
+    else:
+        group["lr"] = phase.optimizer[1].get("lr", group["lr"]) * SCHEDULE[START]
+    yield Site(
+        type(optimizer).__name__,
+        "update",
+        values[1],
+        values[0],
+        optimizer={
+            "options": group,
+            "gradient": given.gradients[phase.name][name].astype(np.float64),
+            "param": given.state[name].astype(np.float64),
+            "state": {
+                slot: np.asarray(of[name], np.float64)
+                for slot, of in given.optimizer[phase.name].items()
+            },
+            "step": START,
+        },
+    )
