@@ -6,25 +6,18 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
-import torch
-from jax.extend.core import jaxpr_as_fun
 
 from compare import verdict as V
 from compare.capture import input_key
 from compare.capture.given import mode_name
-from compare.capture.jax_masks import Bind, Sampler, used
-from compare.capture.jaxpr import Walk
 from compare.capture.masks import Draw, single
-from compare.capture.torch_masks import Masks
-from compare.capture.torch_side import Recorder, source
 from compare.share import to_numpy
 from compare.twin import Phase, generator
 
 UNLIKELY = 1e-6  # two-sided probability under which chance is no explanation
-ELEMENTS = 2**14  # drawn of each mask, where CALLS calls give so many
-CALLS = 1024
+ELEMENTS = 2**13  # drawn of each mask, where CALLS calls give so many
+CALLS = 512
 
 Found = list[tuple[str, str]]
 Draws = list[tuple[Draw, np.ndarray]]  # each with its masks, stacked over calls
@@ -121,6 +114,11 @@ def _drops(kind: str) -> bool:
 
 
 def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
+    import torch
+
+    from compare.capture.torch_masks import Masks
+    from compare.capture.torch_side import Recorder, source
+
     run = pair.run("torch:cpu", "float64")
     seen: list[Masks] = []
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -145,20 +143,12 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
     }
 
 
-class Own(Sampler):
-    """Leaves the masks that JAX draws, and sees them instead of the keys."""
-
-    def draw(self, eqn: Any, values: Sequence[Any], source: str, bind: Bind) -> Any:
-        known = len(self.sites)
-        whole = super().draw(eqn, values, source, bind)
-        if len(self.sites) == known:
-            return whole
-        (mask,) = jaxpr_as_fun(eqn.params["jaxpr"])(*values)
-        self.seen[-1] = (mask, self.seen[-1][1])
-        return mask
-
-
 def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
+    import jax
+
+    from compare.capture.jax_masks import Own, used
+    from compare.capture.jaxpr import Walk
+
     run = pair.run("xla:cpu", "float64", inputs=True)
     walks: list[Walk] = []
     with run._context():
