@@ -20,6 +20,7 @@ from compare import Array, Image, Twin
 from compare.api import check
 from compare.capture.masks import Draw, Site, fit, plan, uniform
 from compare.capture.samplers import examine, sampler, scaled
+from compare.capture.torch_masks import Masks
 from compare.judge import Result
 from compare.ladder import Pair
 from compare.verdict import DIVERGED, INCONCLUSIVE, SAME
@@ -545,6 +546,92 @@ def test_a_mapped_function_with_a_key_an_example():
     )
     result = climb(twin)
     assert result.verdict == SAME, trouble(result)
+
+
+def test_probabilities_that_vary():
+    """Gibbs sampling: each element's own probability, which the model itself computes."""
+
+    def ours(x):
+        return x * torch.bernoulli(torch.sigmoid(x))
+
+    def theirs(mode, by=1.0):
+        def model(x):
+            chances = jax.nn.sigmoid(by * x)
+            return x * jax.random.bernoulli(jax.random.key(0), chances, mode=mode)
+
+        return model
+
+    inputs = {"x": Array((40, 30))}
+    for mode in ("low", "high"):
+        result = climb(Twin(torch=ours, jax=theirs(mode), inputs=inputs), numerics=True)
+        assert result.verdict == SAME, trouble(result)
+    result = climb(Twin(torch=ours, jax=theirs("low", 1.1), inputs=inputs))
+    assert result.verdict == DIVERGED
+
+
+def test_dropout_that_is_always_active():
+    """As for Monte Carlo: masks are given in eval mode, too."""
+
+    def ours(x):
+        return torch.sin(F.dropout(x, 0.3))
+
+    def theirs(rate):
+        def model(x):
+            mask = jax.random.bernoulli(jax.random.key(0), 1 - rate, x.shape)
+            return jnp.sin(jnp.where(mask, x / (1 - rate), 0))
+
+        return model
+
+    inputs = {"x": Array((9, 3))}
+    result = climb(Twin(torch=ours, jax=theirs(0.3), inputs=inputs))
+    assert result.verdict == SAME, trouble(result)
+    result = climb(Twin(torch=ours, jax=theirs(0.2), inputs=inputs))
+    assert "eval: dropout 1: rate 0.3 in PyTorch, 0.2 in JAX" in findings(result)
+
+
+TORCH_DRAWS = {
+    "dropout": lambda x: F.dropout(x, 0.3) * 0.7,
+    "dropout in place": lambda x: F.dropout(x.clone(), 0.3, inplace=True) * 0.7,
+    "native_dropout": lambda x: torch.native_dropout(x, 0.3, True)[0] * 0.7,
+    "native_dropout's mask": lambda x: torch.native_dropout(x, 0.3, True)[1] * x,
+    "bernoulli": lambda x: torch.bernoulli(torch.full_like(x, 0.7)) * x,
+    "bernoulli of one rate": lambda x: torch.bernoulli(x, 0.7) * x,
+    "bernoulli_": lambda x: torch.empty_like(x).bernoulli_(0.7) * x,
+    "bernoulli_ of many rates": lambda x: torch.empty_like(x).bernoulli_(0.7 + 0 * x) * x,
+    "bernoulli_ in bool": lambda x: torch.empty(x.shape, dtype=torch.bool).bernoulli_(0.7) * x,
+    "a distribution": lambda x: torch.distributions.Bernoulli(0.7 + 0 * x).sample() * x,
+}
+
+
+@pytest.mark.parametrize("name", TORCH_DRAWS)
+def test_every_way_of_drawing_in_torch(name: str):
+    numbers = uniform(0, "train", 0, 0, (5, 4))
+    x = torch.arange(1.0, 21.0, dtype=torch.float64).reshape(5, 4)
+    with (
+        torch.random.fork_rng(devices=[]),
+        Masks(lambda: "", lambda index, shape: numbers) as masks,
+    ):
+        y = TORCH_DRAWS[name](x)
+    assert torch.allclose(y, torch.from_numpy(numbers < 0.7) * x, rtol=1e-15)
+    assert masks.draws == [Draw((5, 4), 0.7)]
+    assert not masks.noise
+
+
+@pytest.mark.parametrize("where", ["cond", "nowhere"])
+def test_masks_that_cannot_be_given_are_said(where: str):
+    """A branch is not walked; what leads nowhere is no matter."""
+
+    def theirs(x):
+        key = jax.random.key(0)
+        jax.random.normal(key, x.shape)
+        if where == "nowhere":
+            return jnp.sin(x)
+        drop = lambda x: x * jax.random.bernoulli(key, 0.7, x.shape)  # noqa: E731
+        return jnp.sin(jax.lax.cond(x[0, 0] > 1e9, drop, lambda x: x, x))
+
+    result = climb(Twin(torch=torch.sin, jax=theirs, inputs={"x": Array((9, 3))}))
+    assert result.verdict == (SAME if where == "nowhere" else INCONCLUSIVE), trouble(result)
+    assert ("JAX draws at" in findings(result)) == (where == "cond")
 
 
 def test_noise_that_nobody_controls_is_said():

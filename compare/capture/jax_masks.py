@@ -14,6 +14,7 @@ from jax.extend import core
 from compare.capture.masks import Site
 
 Bind = Callable[[Any, Sequence[Any]], Sequence[Any]]
+INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 BITS = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 
 
@@ -21,13 +22,6 @@ def samples(eqn: Any, sampler: str = "_bernoulli") -> bool:
     """Whether an equation is a call of `jax.random.bernoulli`, by whatever name it was made."""
     called = eqn.primitive.name in ("jit", "pjit") and eqn.params.get("name") == sampler
     return called and len(eqn.outvars) == 1  # not what partial evaluation leaves of one
-
-
-def draws(eqn: Any, whole: bool) -> bool:
-    """Whether an equation draws random bits; one that is bound `whole`, anywhere inside."""
-    if eqn.primitive.name in BITS:
-        return True
-    return whole and any(draws(e, True) for inner in _inner(eqn.params.values()) for e in inner)
 
 
 def _inner(values: Any) -> Iterator[Any]:
@@ -38,21 +32,32 @@ def _inner(values: Any) -> Iterator[Any]:
             yield value.eqns
 
 
-def used(jaxpr: Any) -> frozenset[Any]:
-    """The variables of those masks that the outputs of a jaxpr depend on."""
-    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
-    found: set[Any] = set()
+def randomness(jaxpr: Any, source: Callable[[Any], str]) -> tuple[frozenset[Any], dict[str, None]]:
+    """What random numbers the outputs of a jaxpr depend on.
 
-    def search(eqns: Sequence[Any]) -> None:
+    Args:
+      source: where user code made an equation.
+
+    Returns:
+      The variables of the masks that a walk comes by, and the sources of all other numbers.
+    """
+    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
+    masks: set[Any] = set()
+    noise: dict[str, None] = {}
+
+    def search(eqns: Sequence[Any], walked: bool) -> None:
         for eqn in eqns:
-            if samples(eqn):
-                found.add(eqn.outvars[0])
+            name = eqn.primitive.name
+            if walked and samples(eqn):
+                masks.add(eqn.outvars[0])
+            elif name in BITS:
+                noise[source(eqn) or name] = None
             else:
                 for inner in _inner(eqn.params.values()):
-                    search(inner)
+                    search(inner, walked and (name in INLINED or name == "scan"))
 
-    search(live.eqns)
-    return frozenset(found)
+    search(live.eqns, True)
+    return frozenset(masks), noise
 
 
 def _twice(numbers: Any, shape: tuple[int, ...]) -> Any:
@@ -73,13 +78,11 @@ class Sampler:
     Attributes:
       sites: where the program draws, in the order in which it is walked.
       seen: per site, the data of the key and the probability.
-      noise: sources of other random numbers.
     """
 
     def __init__(self, given: Sequence[Any] | None = None, used: frozenset[Any] | None = None):
         self.sites: list[Site] = []
         self.seen: list[tuple[Any, Any]] = []
-        self.noise: dict[str, None] = {}
         self._given, self._used = given, used
         self._place = 0
 
@@ -128,7 +131,6 @@ class Sampler:
             dataclasses.replace(s, place=(place, *s.place), lengths=(steps, *s.lengths))
             for s in inside.sites
         ]
-        self.noise |= inside.noise
         return None if self._given is None else list(self._given[start : len(self.sites)])
 
 

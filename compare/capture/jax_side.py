@@ -20,8 +20,8 @@ from jax.ad_checkpoint import checkpoint_name
 from compare import optim
 from compare.capture import Section, Tap
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_masks import Sampler, used
-from compare.capture.jaxpr import Walk, tag
+from compare.capture.jax_masks import Sampler, randomness
+from compare.capture.jaxpr import Walk, source, tag
 from compare.capture.lifting import lifted
 from compare.capture.masks import Plan, Shape, plan
 from compare.errors import DiptychError
@@ -158,6 +158,7 @@ class JaxRun:
         self.narrow: dict[str, None] = {}
         self.plans: dict[str, Plan] = {}
         self.key: Any = None  # of the model's own random numbers; none is left of them, but here
+        self._drawing: dict[int, tuple[frozenset[Any], dict[str, None]]] = {}
         self._programs: dict[str, Callable] = {}
         self._aliases: dict[str, dict[str, str]] = {}
 
@@ -268,7 +269,7 @@ class JaxRun:
             force,
             inputs=self.inputs,
             root=self._rooted(),
-            sampler=Sampler(masks, used(closed.jaxpr)),
+            sampler=Sampler(masks, self._random(closed)[0]),
             layout=self.twin.layout,
         )
         flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
@@ -294,6 +295,12 @@ class JaxRun:
             self._programs[mode] = jax.jit(program) if self.jit else program
         return self._programs[mode]
 
+    def _random(self, closed: Any) -> tuple[frozenset[Any], dict[str, None]]:
+        """The masks that a traced program draws, and where it draws other numbers."""
+        if id(closed) not in self._drawing:
+            self._drawing[id(closed)] = randomness(closed.jaxpr, source)
+        return self._drawing[id(closed)]
+
     def _plan(self, mode: str, closed: Any, structure: Any, args: tuple) -> Plan:
         """What dropout masks a traced program wants, from a walk that computes keys alone."""
         samplers: list[Sampler] = []
@@ -309,7 +316,7 @@ class JaxRun:
             values = jax.tree.map(np.asarray, jax.jit(seen)(*args))
             images = any(is_image(self.twin, name) for name in self.twin.inputs)
             found = plan(mode, found.ours, sampler.sites, values, images, self.twin.layout)
-        found.noise = sampler.noise
+        found.noise = self._random(closed)[1]
         return found
 
     def _masks(self, mode: str, step: int) -> list:

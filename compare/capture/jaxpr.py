@@ -21,14 +21,13 @@ import numpy as np
 from jax.extend import core
 
 from compare.capture import BRANCHES, FUNCTIONS, Tap, input_key, numbered
-from compare.capture.jax_masks import Sampler, draws, samples
+from compare.capture.jax_masks import INLINED, Sampler, samples
 from compare.capture.lifting import HIDDEN, narrow
 from compare.layout import arrange
 
 TAG = "diptych"
 NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
 PRIMITIVES = {"reduce_window_max": "max_pool", "logistic": "sigmoid"}
-INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
 
 def tag(path: str, leaf: str, kind: str) -> str:
@@ -136,8 +135,6 @@ class Walk:
         if samples(eqn):
             bind = functools.partial(self._bind, scope=scope)
             return [self.sampler.draw(eqn, values, source(eqn), bind)]
-        if draws(eqn, name not in INLINED and name != "scan"):
-            self.sampler.noise[source(eqn) or name] = None
         if not self._quiet and (called := function(eqn)) and _is_value(eqn.outvars):
             key = self._key(called, scope)
             if called in BRANCHES:

@@ -146,7 +146,7 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
 def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
     import jax
 
-    from compare.capture.jax_masks import Own, used
+    from compare.capture.jax_masks import Own
     from compare.capture.jaxpr import Walk
 
     run = pair.run("xla:cpu", "float64", inputs=True)
@@ -162,10 +162,10 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
             jax.random.key(generator(pair.seed, "sampler").integers(2**31)), calls
         )
         closed = jax.make_jaxpr(forward)(keys[0])
-        needed = used(closed.jaxpr)
+        masks, _ = run._random(closed)
 
         def once(key: Any) -> Any:
-            walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, needed))
+            walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, masks))
             walk.run(closed.jaxpr, closed.consts, [key])
             walks.append(walk)
             layers = {
