@@ -18,9 +18,11 @@ from toys import climb, trouble
 
 from compare import Array, Image, Twin
 from compare.api import check
+from compare.capture.given import Given
 from compare.capture.masks import Draw, Site, fit, plan, uniform
 from compare.capture.samplers import examine, sampler, scaled
 from compare.capture.torch_masks import Masks
+from compare.captures import capture, diff
 from compare.judge import Result
 from compare.ladder import Pair
 from compare.verdict import DIVERGED, INCONCLUSIVE, SAME
@@ -146,6 +148,30 @@ def test_only_what_differs_is_blamed():
 def test_check():
     assert check(net(), steps=2, backends=["xla:cpu", "xla:cpu+eager"]).verdict == SAME
     assert check(net(two=linen(0.2)), steps=2).verdict == DIVERGED
+
+
+@pytest.mark.parametrize("backend", ["torch:cpu", "xla:cpu"])
+def test_every_step_has_masks_of_its_own(backend: str, monkeypatch: pytest.MonkeyPatch):
+    pair, asked = Pair(net(), steps=3), set()
+
+    def recording(given: Given, mode: str, step: int, index: int, shape: tuple) -> np.ndarray:
+        asked.add((mode, step, index))
+        return uniform(given.seed, mode, step, index, shape)
+
+    monkeypatch.setattr(Given, "uniform", recording)
+    for _ in pair.run(backend).sections():
+        pass
+    assert asked == {("train", step, index) for step in range(4) for index in range(2)}
+
+
+def test_captures():
+    """Two machines, that know nothing of one another, give the same masks."""
+    ours, theirs, faulty = (
+        capture(Pair(net(**options), steps=2), backend, "float64", lambda doing: None)
+        for backend, options in (("torch:cpu", {}), ("xla:cpu", {}), ("xla:cpu", {"two": none}))
+    )
+    assert diff(ours, theirs).verdict == SAME
+    assert diff(ours, faulty).verdict == DIVERGED
 
 
 def test_a_compiled_model_takes_no_masks():
