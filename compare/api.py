@@ -93,7 +93,10 @@ def find(
     progress(name, "building")
     found = finder.find(Pair(twin, seed, steps), lambda doing: progress(name, doing))
     where = environment() | {"seed": seed, "matmul": "highest", "size": "small"}
-    report = Report([finder.entry(found, optimizers(twin))], [], where, _run(started))
+    run = _run(started)
+    if ":" in twin.name:
+        run = {"command": f"diptych find {twin.name} --seed {seed} --steps {steps}", **run}
+    report = Report([finder.entry(found, optimizers(twin))], [], where, run)
     if folder is not None and found.origin is not None:
         leave(folder, report, found)
     return report

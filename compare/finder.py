@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from compare import verdict as V
-from compare.capture import input_key
+from compare.capture import called, input_key
 from compare.capture.given import mode_name
 from compare.differences import Difference, Edit, Site, catalogue
 from compare.finder_sites import sites
@@ -197,24 +197,25 @@ class Replay:
 
     def places(self, mode: str) -> dict[str, str]:
         """PyTorch's places, inputs too, in order of execution -> JAX's."""
-        prefix = f"{mode}/layer/"
-        pairs = self.result.pairing[mode].pairs
+        prefix, result = f"{mode}/layer/", self.result
+        pairs = result.pairing[mode].pairs
+        calls = {
+            called(key, result.info[mode][key]): called(other, result.others[mode][other])
+            for key, other in pairs.items()
+        }
         found = {}
         for name, value in self.reference().items():
             key = name.removeprefix(prefix)
             if not name.startswith(prefix) or value.dtype.kind != "f":
                 continue
-            if ":in" in key:
-                place, suffix = _place(key)
-                other = pairs.get(place) or pairs.get(_suffixed(place, ".0"))
-                other = other and re.sub(r"\.0(?=#|$)", "", other) if place not in pairs else other
-                if other:
-                    found[key] = input_key(other, suffix)
+            place, suffix = _place(key)
+            if ":in" in key and place in calls:
+                found[key] = input_key(calls[place], suffix)
             elif key in pairs:
                 found[key] = pairs[key]
         return found
 
-    def _pairs(self, mode: str, kind: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    def pairs(self, mode: str, kind: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         """PyTorch's key, JAX's, and both values, of every place that both sides have."""
         ours, theirs = self.reference(), self._theirs(mode)
         for key, other in self.places(mode).items():
@@ -236,7 +237,7 @@ class Replay:
 
     def _layers(self, mode: str, judged: Mapping[str, V.Judged]) -> Origin | None:
         rows, origin, before = [], None, "the input"
-        for key, other, t, j in self._pairs(mode, "layer"):
+        for key, other, t, j in self.pairs(mode, "layer"):
             relative, same = _compared(t, j)
             glue = ":in" in key
             whole = judged.get(f"{mode}/layer/{key}")
@@ -292,7 +293,7 @@ class Replay:
                 ),
                 default=0.0,
             )
-            places = list(self._pairs(mode, "gradient/layer"))
+            places = list(self.pairs(mode, "gradient/layer"))
             after = "the loss"
             for key, other, t, j in reversed(places):
                 relative, same = _compared(t, j, scale)
@@ -383,11 +384,6 @@ def _place(key: str) -> tuple[str, str]:
     if not found:
         return key, ""
     return found.group(1) + (found.group(3) or ""), found.group(2)
-
-
-def _suffixed(key: str, suffix: str) -> str:
-    whole, mark, count = key.partition("#")
-    return f"{whole}{suffix}{mark}{count}"
 
 
 def _compared(t: np.ndarray, j: np.ndarray, scale: float = 0.0) -> tuple[float, bool]:

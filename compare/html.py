@@ -334,7 +334,18 @@ def _origin(twin: Dict, layers: list[Dict], at: int | None) -> Dict | None:
 def _cause(twin: Dict) -> Dict | None:
     if not twin.get("cause"):
         return None
-    names = ("code", "title", "confirmed", "before", "after", "torch", "jax", "fix", "tried")
+    names = (
+        "code",
+        "title",
+        "confirmed",
+        "before",
+        "after",
+        "torch",
+        "jax",
+        "fix",
+        "tried",
+        "fix_torch",
+    )
     unknown = dict.fromkeys((*names, "torch_source", "jax_source"))
     return unknown | twin["cause"]
 

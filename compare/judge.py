@@ -5,7 +5,7 @@ Framework-free: the runs may be live ones or bundles that other machines have wr
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compare import verdict as V
-from compare.capture import Section, Tap, input_key
+from compare.capture import Section, Tap, called, input_key
 from compare.layout import align
 from compare.pairing import Pairing, match
 from compare.verdict import Judged
@@ -289,14 +289,21 @@ class Judge:
             return section, noise
         tensors, noise = dict(section.tensors), dict(noise)
         for mode, pairing in self.result.pairing.items():
+            info = self.result.info[mode]
             for key, calls in pairing.stacked.items():
-                for kind, form in itertools.product(("layer", "gradient/layer"), (str, input_key)):
-                    names = [f"{mode}/{kind}/{form(call)}" for call in calls]
-                    if all(name in tensors for name in names):
-                        stacked = np.stack([tensors.pop(name) for name in names])
+                given = [called(call, info[call]) for call in calls]
+                for kind in ("layer", "gradient/layer"):
+                    base = re.escape(f"{mode}/{kind}/{given[0].partition('#')[0]}:in")
+                    inputs = [re.fullmatch(rf"{base}([^#]*)(#\d+)?", name) for name in tensors]
+                    suffixes = {found[1]: None for found in inputs if found}
+                    for group in [calls, *([input_key(g, s) for g in given] for s in suffixes)]:
+                        names = [f"{mode}/{kind}/{place}" for place in group]
+                        if not all(name in tensors for name in names):
+                            continue
                         shakes = [noise.pop(name, 0.0) for name in names]
-                        tensors[f"{mode}/{kind}/{form(key)}"] = stacked
-                        noise[f"{mode}/{kind}/{form(key)}"] = float(np.hypot.reduce(shakes))
+                        stacked = np.stack([tensors.pop(name) for name in names])
+                        first = names[calls.index(key)]
+                        tensors[first], noise[first] = stacked, float(np.hypot.reduce(shakes))
         return Section(section.stage, tensors, section.step), noise
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,9 @@ Every pytest of an environment that has this package loads it, so it imports nex
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,11 +27,12 @@ class Parity:
 
     Attributes:
       options: those of the marker; a call's own come before them.
-      compared: how many twins were compared.
+      compared: the entries of report.json of the twins that were compared.
     """
 
-    def __init__(self, name: str, options: dict[str, Any]):
-        self.name, self.options, self.compared = name, options, 0
+    def __init__(self, name: str, options: dict[str, Any], artifacts: Path | None = None):
+        self.name, self.options, self.artifacts = name, options, artifacts
+        self.compared: list[dict[str, Any]] = []
 
     def check(self, *twins: Any, **options: Any) -> Any:
         """Compares twins, or the twins of names (`"cnn/lenet"`), and fails unless they are SAME.
@@ -56,14 +59,31 @@ class Parity:
             stages = chosen["stages"] = [stages] if isinstance(stages, str) else list(stages)
             if not stages or not set(stages) <= set(STAGES):
                 raise DiptychError(f"stages={stages}: name some of {', '.join(STAGES)}")
-        report = check(*self._twins(twins), **chosen)
-        self.compared += len(report.twins)
+        these = self._twins(twins)
+        report = check(*these, **chosen)
+        self.compared += report.twins
         try:
             report.raise_for_verdict()
         except AssertionError as error:
             _show(report)
+            self._leave(these, report, chosen)
             raise AssertionError(str(error)) from None
         return report
+
+    def _leave(self, twins: list[Any], report: Any, options: dict[str, Any]) -> None:
+        """The finder's evidence on every twin that diverged, where `--parity-artifacts` asks."""
+        if self.artifacts is None:
+            return
+        from compare.api import find
+        from compare.evidence import name_of
+
+        seed = options.get("seed", 0)
+        diverged = {entry["name"] for entry in report.twins if entry["verdict"] == "DIVERGED"}
+        for twin in twins:
+            if (twin.name or "twin") in diverged:
+                folder = self.artifacts / f"{_slug(self.name)}-{name_of(twin.name, seed)}"
+                found = find(twin, seed=seed, steps=options.get("steps", 10), folder=folder)
+                print(f"evidence in {folder}; cause: {_cause(found.cause)}")
 
     def _twins(self, given: tuple[Any, ...]) -> list[Any]:
         __tracebackhide__ = True
@@ -96,8 +116,89 @@ def _show(report: Any) -> None:
             entry(console, each)
 
 
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-")
+
+
+def _cause(cause: dict[str, Any] | None) -> str:
+    if not cause or not cause["confirmed"]:
+        return "unknown"
+    return f"{cause['code']} {cause['title']}; write {cause['fix']}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity", "parity of PyTorch and JAX (diptych)")
+    for option, metavar, text in (
+        ("--parity-html", "FILE", "write a page of all that `parity` compared"),
+        ("--parity-json", "FILE", "write the same for machines"),
+        ("--parity-artifacts", "DIR", "of what diverges leave origin, cause and a repro.py there"),
+    ):
+        group.addoption(option, metavar=metavar, type=Path, help=text)
+    group.addoption(
+        "--parity-github", action="store_true", help="annotate failures in GitHub's workflow log"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist send theirs here
+        config.pluginmanager.register(Gathered(config), "parity-gathered")
+
+
+class Gathered:
+    """All that the tests compared, those of other processes too; written when the session ends."""
+
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.entries: list[dict[str, Any]] = []
+        self.failures: list[tuple[str, int, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        compared = getattr(report, "parity", None)
+        if not compared:
+            return
+        self.entries += compared
+        if report.failed:
+            file, line, _ = report.location
+            self.failures.append((file, (line or 0) + 1, _first_line(report)))
+
+    def pytest_sessionfinish(self) -> None:
+        html, json = (self.config.getoption(f"--parity-{kind}") for kind in ("html", "json"))
+        if not (html or json):
+            return
+        from compare.files import write_atomic
+        from compare.report import Report
+
+        report = Report(self.entries)
+        for path, text in ((html, report.to_html), (json, report.to_json)):
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, text())
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.config.getoption("--parity-github"):
+            for file, line, text in self.failures:
+                terminalreporter.line(f"::error file={file},line={line},title=parity::{text}")
+
+
+def _first_line(report: pytest.TestReport) -> str:
+    """The failure's first line, as a workflow command can carry it."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    message = crash.message if crash else str(report.longrepr)
+    line = message.removeprefix("AssertionError: ").splitlines()[0]
+    return line.replace("%", "%25").replace("\r", "%0D")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test compared goes with its report, which pytest-xdist carries over."""
+    report = yield
+    used = getattr(item, "funcargs", {}).get("parity")
+    if call.when == "call" and isinstance(used, Parity):
+        vars(report)["parity"] = used.compared
+    return report
 
 
 @pytest.fixture
@@ -108,7 +209,7 @@ def parity(request: pytest.FixtureRequest) -> Parity:
         if marker.args:
             raise pytest.UsageError("the marker takes keywords: parity(stages=..., steps=...)")
         options |= marker.kwargs
-    return Parity(request.node.name, options)
+    return Parity(request.node.name, options, request.config.getoption("--parity-artifacts"))
 
 
 @pytest.hookimpl(wrapper=True)

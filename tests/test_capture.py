@@ -24,7 +24,7 @@ from compare.capture import BRANCHES, FUNCTIONS
 from compare.capture.branches import imposed
 from compare.capture.jaxpr import Walk
 from compare.capture.torch_side import Recorder
-from compare.ladder import Pair
+from compare.ladder import Ladder, Pair
 
 
 @functools.cache
@@ -501,3 +501,10 @@ def module_of(function: Callable) -> nn.Module:
             return function(x)
 
     return Wrapped()
+
+
+def test_two_runs_of_jax_side_by_side():
+    """Each is suspended between its sections, with nothing of its own left in force."""
+    case = next(c for c in CASES if c.name == "functions")
+    results = Ladder(Pair(case.twin, steps=2), ["xla:cpu", "xla:cpu+eager"]).run(numerics=False)
+    assert [result.verdict for result in results] == ["SAME", "SAME"], trouble(results[0])

@@ -1,5 +1,6 @@
 """The pytest plug-in, as the tests of a porter's project use it."""
 
+import json
 import subprocess
 import sys
 
@@ -113,3 +114,31 @@ def test_it_imports_neither_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_reports_artifacts_and_annotations(project):
+    project.makepyfile(
+        """
+        import pytest
+        from pairs import right, slipped
+
+        @pytest.mark.parity(steps=1)
+        @pytest.mark.parametrize("twin", [right, slipped], ids=["right", "slipped"])
+        def test_pair(parity, twin):
+            parity.check(twin)
+        """
+    )
+    options = "--parity-html=out/p.html --parity-json=out/p.json --parity-artifacts=left"
+    done = project.runpytest_subprocess("-n", "2", "--parity-github", *options.split())
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines("::error file=*.py,line=*,title=parity::DIVERGED test_pair[[]slip*")
+    written = json.loads((project.path / "out" / "p.json").read_text())
+    assert sorted(twin["verdict"] for twin in written["twins"]) == ["DIVERGED", "SAME"]
+    assert "test_pair[slipped]" in (project.path / "out" / "p.html").read_text()
+    (folder,) = (project.path / "left").iterdir()
+    kept = {"report.html", "report.json", "tensors.safetensors", "repro.py"}
+    assert {file.name for file in folder.iterdir()} == kept
+    repro = subprocess.run(
+        [sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert "relative difference" in repro.stdout

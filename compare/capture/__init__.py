@@ -61,6 +61,12 @@ def input_key(key: str, suffix: str = "") -> str:
     return f"{whole}:in{suffix}{mark}{count}"
 
 
+def called(key: str, tap: Tap) -> str:
+    """The key of the call that gave an output: one call may give several, "lstm.0", "lstm.1"."""
+    _, mark, count = key.partition("#")
+    return key if tap.function else f"{tap.path}{mark}{count}"
+
+
 @dataclass(frozen=True)
 class Section:
     """Part of a run, in the order of the ladder: named tensors of one stage.

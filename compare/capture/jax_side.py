@@ -431,9 +431,10 @@ class JaxRun:
         differentiated all the same: its output's product with the gradient that it ought to get.
         """
         total = jnp.zeros((), self.dtype)
-        for key, cotangent in cotangents.items():
-            arranged_ = arrange(cotangent, taps[key].shape, self.twin.layout)
-            total += 0 if arranged_ is None else (taps[key] * arranged_).sum()
+        for key, value in taps.items():  # an alias is among the cotangents alone
+            if key in cotangents:
+                pull = arrange(cotangents[key], value.shape, self.twin.layout)
+                total += 0 if pull is None else (value * pull).sum()
         return total
 
     def _update(self, phase: Phase, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:

@@ -160,11 +160,17 @@ class Recorder(TorchFunctionMode):
                 self.taps[suffix] = leaf.detach().clone()
             return value
         self.taps[key] = value.detach().clone()
-        if not value.requires_grad:
+        if not (value.is_floating_point() and torch.is_grad_enabled()):
             return value
-        value, gradients = value.view_as(value), self.gradients
-        value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
-        return value
+        if not value.requires_grad:  # a first carry, a mask: JAX gives a gradient of it
+            value = value + torch.zeros_like(value, requires_grad=True)
+        view, gradients = value.view_as(value), self.gradients
+        view.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
+        # An in-place function takes the view's hook away: it alone uses the value, as it was.
+        value.register_hook(
+            lambda gradient: gradients.__setitem__(key, gradients.get(key, gradient))
+        )
+        return view
 
     def _close(self, name: str, module: nn.Module):
         def hook(module: nn.Module, args: Any, output: Any) -> Any:

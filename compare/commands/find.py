@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from compare.commands import Subparsers, command, emit, natural, say, writable
 from compare.errors import DiptychError
@@ -58,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
             twin, seed=args.seed, steps=args.steps, folder=folder, progress=progress.update
         )
         progress.advance()
-    report.run = {"command": shlex.join(args.line), **report.run}
     emit(args, report.to_json)
     if console is not None:
         found(console, report.to_dict(), folder if report.origin else "", args.quiet)
