@@ -103,6 +103,9 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
     lines.append(_note("pairing", f"{paired}, {left} left over"))
     if left:
         lines.append(_note("", figures.alone(twin)))
+    hints = twin.get("lint") or []
+    lines += [_note("" if i else "lint", text) for i, text in enumerate(hints[:5])]
+    lines += [_note("", f"and {len(hints) - 5} more")] if len(hints) > 5 else []
     for stage in twin.get("stages") or []:
         verdict = str(stage.get("verdict"))
         line = _note(stage["name"], stage.get("what") or "-").append("   ")

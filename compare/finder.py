@@ -24,6 +24,7 @@ from compare.finder_sites import sites
 from compare.judge import Judge, Result
 from compare.ladder import REFERENCE, Ladder, Pair
 from compare.layout import align
+from compare.lint import Finding, hyperparameters, lint
 from compare.report import number, twin_dict
 from compare.share import to_numpy
 
@@ -98,6 +99,7 @@ class Found:
     tried: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
+    lint: list[Finding] = field(default_factory=list)
 
     @property
     def window(self) -> Tensors:
@@ -121,21 +123,26 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
       pair: the twin made ready.
       progress: called with a word on what runs.
     """
+    progress("lint")
+    hints = lint(pair)
     ladder = Ladder(pair, ["xla:cpu"], progress)
-    (result,) = ladder.run(numerics=False)  # what differs in float64 is no rounding
-    found = Found(result)
+    # What differs in float64 is no rounding; a leaf that JAX lacks is found where it is missed.
+    (result,) = ladder.run(numerics=False, lacking=True)
+    found = Found(result, lint=hints)
     if result.verdict != V.DIVERGED:
         return found
     judge = ladder.judges["xla:cpu"]
-    if result.stages["weights"].verdict == V.DIVERGED:
+    replay = Replay(pair, judge, progress)
+    wrong = result.stages["weights"].verdict == V.DIVERGED
+    if not wrong or result.stages["forward"].judged:
+        found.origin = replay.origin()
+        found.rows = replay.rows
+    if wrong:
         stage = result.stages["weights"]
         names = [text.partition(" ")[0] for _, text in stage.findings]
         names += [j.name for j in stage.judged if j.verdict == V.DIVERGED]
-        found.origin = Origin("weights", names[0], "", what="weights")
-        return found
-    replay = Replay(pair, judge, progress)
-    found.origin = replay.origin()
-    found.rows = replay.rows
+        found.origin = found.origin or Origin("weights", names[0], "", what="weights")
+        found.origin.stage = "weights"
     if found.origin is not None:
         progress("cause")
         found.sites = list(sites(replay, found.origin))
@@ -152,6 +159,7 @@ class Replay:
         self.rows: list[Row] = []
         self._reference: tuple[Tensors, Any] | None = None
         self._replayed: dict[str, Tensors] = {}
+        self._fields: dict[str, tuple[str, dict[str, Any]]] | None = None
 
     def origin(self) -> Origin | None:
         """The first place that differs by itself: forward, then backward, then in the update."""
@@ -373,9 +381,11 @@ class Replay:
             j,
         )
 
-    def hyperparameters(self, path: str) -> dict[str, Any]:
-        """What is known of one of JAX's layers."""
-        return {}
+    def hyperparameters(self, key: str) -> dict[str, Any]:
+        """What one of JAX's layers says of itself."""
+        if self._fields is None:
+            self._fields = hyperparameters(self.pair.twin, self.pair.jax_model)
+        return self._fields.get(key.partition("#")[0], ("", {}))[1]
 
 
 def _place(key: str) -> tuple[str, str]:
@@ -435,6 +445,7 @@ def _value(edit: Edit) -> np.ndarray | None:
 def entry(found: Found, optimizer: str = "") -> dict[str, Any]:
     """The entry of report.json, with origin, cause, and the table of the replay."""
     whole = twin_dict(found.result, optimizer)
+    whole["lint"] = [hint.line for hint in found.lint]
     origin = found.origin
     if origin is None:
         return whole

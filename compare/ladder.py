@@ -10,7 +10,7 @@ import numpy as np
 
 from compare import verdict as V
 from compare.capture import Section
-from compare.capture.given import Given, forced, jittered
+from compare.capture.given import Given, forced, jittered, mode_name
 from compare.errors import DiptychError
 from compare.judge import Judge, Result
 from compare.optim import START
@@ -43,6 +43,7 @@ class Pair:
         own = torch_side.values(self.model)
         self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
         self._aliases = aliases
+        self.noise: dict[str, None] = {}
         self._draw()
 
     def _draw(self) -> None:
@@ -50,9 +51,12 @@ class Pair:
         from compare import optim
         from compare.capture import torch_side
 
+        run = self.run("torch:cpu", "float32")
+        self._rehearsed("eval", run.rehearse(None)[1])
         for phase in self.twin.updates:
+            shapes, masks = run.rehearse(phase)
+            self._rehearsed(mode_name(phase), masks)
             if phase.loss is None or (phase.loss == "mse" and not self.twin.targets):
-                shapes = self.run("torch:cpu", "float32").shapes(phase)
                 rng = generator(self.seed, "cotangent", phase.name)
                 self.given.cotangents[phase.name] = [
                     rng.standard_normal(shape, np.float32) for shape in shapes
@@ -65,6 +69,10 @@ class Pair:
             )
             self.given.gradients[phase.name] = gradients
             self.given.optimizer[phase.name] = state
+
+    def _rehearsed(self, mode: str, masks: Any) -> None:
+        self.given.draws[mode] = masks.draws
+        self.noise |= {f"{mode}: PyTorch draws at {text}": None for text in masks.noise}
 
     @cached_property
     def jax_model(self) -> Any:
@@ -176,11 +184,20 @@ class Ladder:
             return lambda name: name
         return lambda name: self.pair.weights.jax_name(name)
 
-    def run(self, numerics: bool = True) -> list[Result]:
-        """Climbs it; without `numerics` in float64 alone."""
+    def run(self, numerics: bool = True, lacking: bool = False) -> list[Result]:
+        """Climbs it; without `numerics` in float64 alone.
+
+        Args:
+          lacking: go on where JAX lacks some of PyTorch's tensors, if it can run without them.
+        """
         for name, judge in self.judges.items():
             self._weights(name, judge.result)
-        ready = {n: j for n, j in self.judges.items() if not j.result.stages["weights"].findings}
+        able = lacking and not self.pair.weights.unfilled
+        ready = {
+            name: judge
+            for name, judge in self.judges.items()
+            if able or not judge.result.stages["weights"].findings
+        }
         if ready:
             kinks = self._mathematics(ready)
             if numerics:
@@ -217,6 +234,9 @@ class Ladder:
         plain = pair.run(REFERENCE, watch=True)
         shaken = moved(pair)
         runs = {name: pair.run(name) for name in judges}
+        for name, run in runs.items():
+            if parse(name)[0] == "xla":
+                pair.given.shared |= run.shared()
         streams = {name: run.sections() for name, run in runs.items()}
         for section in plain.sections():
             self.progress(f"{section.stage} {section.step or ''}".strip())
@@ -239,9 +259,31 @@ class Ladder:
                 for side, run in (("PyTorch", plain), ("JAX", runs[name]))
                 for text in run.narrow
             ]
+            self._dropout(name, runs[name], judge)
             judge.result.lifted = [f"torch {text}" for text in plain.lifted]
             judge.result.lifted += [f"jax {text}" for text in runs[name].lifted]
         return plain.kinks
+
+    def _dropout(self, name: str, run: Any, judge: Judge) -> None:
+        """What the two sides' masks tell, and random numbers that nobody controls."""
+        stage = judge.result.stages["forward"]
+        uncontrolled = list(self.pair.noise)
+        if parse(name)[0] == "xla":
+            for plan in run.plans.values():
+                stage.findings += plan.findings()
+                if stage.verdict == V.DIVERGED:
+                    stage.findings += plan.suspicions()
+                uncontrolled += [f"{plan.mode}: JAX draws at {text}" for text in plan.noise]
+        elif run.compiled:
+            dropped = [mode for mode, draws in self.pair.given.draws.items() if draws]
+            stage.findings += [
+                (V.INCONCLUSIVE, f"{mode}: torch.compile takes no masks, so dropout ran eagerly")
+                for mode in dropped
+            ]
+        stage.findings += [
+            (V.INCONCLUSIVE, f"{text}: noise that is compared has to be an input")
+            for text in uncontrolled
+        ]
 
     def _visible(self, name: str) -> bool:
         """Whether a parameter without a gradient moves some value of a forward pass."""

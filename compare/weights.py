@@ -124,6 +124,7 @@ class WeightMap:
       differences: what has no counterpart, a line each.
       uncounted: what need not have one.
       by_order: PyTorch's names that were paired by type, shape and order of execution.
+      unfilled: JAX's leaves without a counterpart.
     """
 
     links: list[Link]
@@ -132,6 +133,7 @@ class WeightMap:
     differences: list[str] = field(default_factory=list)
     uncounted: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
+    unfilled: list[Path] = field(default_factory=list)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -323,7 +325,8 @@ def build(
     rank = {name: index for index, name in enumerate(leaves)}
     links.sort(key=lambda link: rank[link.torch])
     by_order = [name for name in leaves if name in paired]
-    return WeightMap(links, leaves, aliases or {}, differences, uncounted, by_order)
+    unfilled = [path for path in shapes if path not in met]
+    return WeightMap(links, leaves, aliases or {}, differences, uncounted, by_order, unfilled)
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = {"torch", "torchvision", "jax", "jaxlib", "flax", "optax", "chex", "orbax"}
 # Who imports what. `compare` alone may import both, and a framework only inside a function, so
-# that a bundle can be read and a report written with neither; in `compare/capture` a file is
+# that a bundle can be read and a report written with neither; in the folders `LOADING` a file is
 # loaded for one side, and may import that side's framework as it is loaded.
+LOADING = ("capture/", "demo/")
 FORBIDDEN = {
     "jaxnn": {"torch", "torchvision", "torchref", "compare"},
     "torchref": {"jax", "jaxlib", "flax", "optax", "chex", "torchvision", "jaxnn", "compare"},
@@ -180,7 +181,7 @@ def test_import_rules(package):
                 broken.append(f"{package}/{path}.py:{line} imports {name}")
         if package == "compare":
             lazily = set(FRAMEWORKS) | {"jaxnn", "torchref"}
-            if path.startswith("capture/"):
+            if path.startswith(LOADING):
                 sides = ({"torch"}, {"jax", "jaxlib", "flax", "optax", "chex"})
                 loaded = {name for name, _ in module_level(tree)}
                 if all(loaded & side for side in sides):
@@ -192,12 +193,12 @@ def test_import_rules(package):
     assert not broken, "\n".join(broken)
 
 
-def test_nothing_of_compare_but_capture_loads_a_framework():
+def test_the_rest_of_compare_loads_no_framework():
     """The same by doing it: what is loaded through another module counts, too."""
     names = [
         f"compare.{path.replace('/', '.')}".removesuffix(".__init__")
         for path in files("compare")
-        if path.startswith("capture/__init__") or not path.startswith("capture/")
+        if path.endswith("/__init__") or not path.startswith(LOADING)
     ]
     names = [name for name in names if not name.endswith("__main__")]
     code = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from compare.capture.masks import Draw, Shape, uniform
 from compare.twin import Phase, generator
 from compare.weights import Leaf
 
@@ -27,6 +28,8 @@ class Given:
       optimizer: per phase, the state that it starts from, by slot.
       still: "mode/name" of parameters whose gradient is zero by analysis. Their rounding noise
         would become whole steps of Adam, so their updates get exact zeros.
+      draws: by mode, the dropout masks that PyTorch draws.
+      shared: by mode and number, the shape of a mask that one side shares over more axes.
     """
 
     state: dict[str, np.ndarray]
@@ -37,6 +40,13 @@ class Given:
     gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     optimizer: dict[str, State] = field(default_factory=dict)
     still: set[str] = field(default_factory=set)
+    draws: dict[str, list[Draw]] = field(default_factory=dict)
+    shared: dict[tuple[str, int], Shape] = field(default_factory=dict)
+
+    def uniform(self, mode: str, step: int, index: int, shape: Shape) -> np.ndarray:
+        """The numbers behind one dropout mask of PyTorch's `shape`, in one step of a mode."""
+        drawn = self.shared.get((mode, index), shape)
+        return np.broadcast_to(uniform(self.seed, mode, step, index, drawn), shape)
 
 
 def mode_name(phase: Phase) -> str:

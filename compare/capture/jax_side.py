@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +21,10 @@ from compare import optim
 from compare.capture import Section, Tap, bring
 from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
-from compare.capture.jaxpr import Walk, tag
+from compare.capture.jax_masks import Sampler, randomness
+from compare.capture.jaxpr import Walk, source, tag
 from compare.capture.lifting import lifted
+from compare.capture.masks import Plan, Shape, plan
 from compare.errors import DiptychError
 from compare.layout import arrange, channels_first, channels_last
 from compare.share import to_jax, to_numpy
@@ -200,6 +203,9 @@ class JaxRun:
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.lifted: dict[str, None] = {}
         self.narrow: dict[str, None] = {}
+        self.plans: dict[str, Plan] = {}
+        self.key: Any = None  # of the model's own random numbers; none is left of them, but here
+        self._drawing: dict[int, tuple[frozenset[Any], dict[str, None]]] = {}
         self._programs: dict[str, Callable] = {}
         self._aliases: dict[str, dict[str, str]] = {}
 
@@ -241,7 +247,12 @@ class JaxRun:
                 method = _method(twin, call, train)
                 mode: dict[str, Any] = _mode(model, train, method)
                 mutable = list(collections) if train else False
-                result = model.apply(variables, *inputs, method=method, mutable=mutable, **mode)
+                # "params" stands in for every collection; "dropout" is what a model may ask for.
+                names = ("params", "dropout") if train else ("params",)
+                key = jax.random.key(0) if self.key is None else self.key
+                rngs = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+                mode |= {"method": method, "mutable": mutable, "rngs": rngs}
+                result = model.apply(variables, *inputs, **mode)
                 return result if train else (result, collections)
             if bring.is_module(model):
                 return self._brought(variables, inputs, call, train)
@@ -315,12 +326,14 @@ class JaxRun:
         args: tuple,
         perturb: Mapping | None = None,
         force: Mapping | None = None,
+        masks: list | None = None,
     ) -> Any:
         walk = Walk(
             perturb,
             force,
             inputs=self.inputs,
             root=self._rooted(),
+            sampler=Sampler(masks, self._random(closed)[0]),
             layout=self.twin.layout,
         )
         flat = walk.run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
@@ -346,22 +359,67 @@ class JaxRun:
             self._programs[mode] = jax.jit(program) if self.jit else program
         return self._programs[mode]
 
-    def _evaluate(
-        self, mode: str, variables: Variables, inputs: list, force: Mapping[str, Any] | None = None
-    ) -> dict[str, np.ndarray]:
+    def _random(self, closed: Any) -> tuple[frozenset[Any], dict[str, None]]:
+        """The masks that a traced program draws, and where it draws other numbers."""
+        if id(closed) not in self._drawing:
+            self._drawing[id(closed)] = randomness(closed.jaxpr, source)
+        return self._drawing[id(closed)]
+
+    def _plan(self, mode: str, closed: Any, structure: Any, args: tuple) -> Plan:
+        """What dropout masks a traced program wants, from a walk that computes keys alone."""
+        samplers: list[Sampler] = []
+
+        def seen(*args: Any) -> list:
+            samplers.append(self._walk(closed, structure, args)[1].sampler)
+            return samplers[-1].seen
+
+        jax.eval_shape(seen, *args)
+        sampler = samplers[-1]
+        found = Plan(mode, self.given.draws.get(mode, []))
+        if sampler.sites:
+            values = jax.tree.map(np.asarray, jax.jit(seen)(*args))
+            images = any(is_image(self.twin, name) for name in self.twin.inputs)
+            found = plan(mode, found.ours, sampler.sites, values, images, self.twin.layout)
+        found.noise = self._random(closed)[1]
+        return found
+
+    def _masks(self, mode: str, step: int) -> list:
+        draw = functools.partial(self.given.uniform, mode, step)
+        return [self._cross(array) for array in self.plans[mode].arrays(draw)]
+
+    def shared(self) -> dict[tuple[str, int], Shape]:
+        """The shapes of dropout masks that are not PyTorch's own, in every mode that drops."""
+        if not any(self.given.draws.values()):
+            return {}
+        with self._context():
+            variables = self._variables()
+            inputs, targets = self._batch(self.given.batch)
+            self._evaluator("eval", variables, inputs)
+            for phase in self.twin.updates:
+                self._trainer(phase, variables, inputs, targets, self._drawn(phase))
+        return {place: shape for p in self.plans.values() for place, shape in p.shared().items()}
+
+    def _evaluator(self, mode: str, variables: Variables, inputs: list) -> Callable:
         def make() -> Callable:
             args = (variables, inputs, [], [])
             closed, structure = self._trace(False, None, args)
+            self.plans[mode] = self._plan(mode, closed, structure, args)
 
-            def program(variables: Variables, inputs: list, force: Mapping) -> tuple:
+            def program(variables: Variables, inputs: list, force: Mapping, masks: list) -> tuple:
                 args = (variables, inputs, [], [])
-                output, walk = self._walk(closed, structure, args, None, force)
+                output, walk = self._walk(closed, structure, args, None, force, masks)
                 self._note(mode, walk)
                 return output, walk.taps, self._kept(walk)
 
             return program
 
-        output, taps, branches = self._program("eval", make)(variables, inputs, force or {})
+        return self._program(mode, make)
+
+    def _evaluate(
+        self, mode: str, variables: Variables, inputs: list, force: Mapping[str, Any] | None = None
+    ) -> dict[str, np.ndarray]:
+        program = self._evaluator(mode, variables, inputs)
+        output, taps, branches = program(variables, inputs, force or {}, self._masks(mode, 0))
         self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
         return self._tensors(mode, output, taps)
 
@@ -372,16 +430,27 @@ class JaxRun:
         batch: dict,
         force: Mapping[str, Any] | None = None,
         cotangents: Mapping[str, Any] | None = None,
+        step: int = 0,
     ) -> tuple:
         """loss, output, collections, taps, branches, gradients."""
-        mode = mode_name(phase)
         inputs, targets = self._batch(batch)
         drawn = self._drawn(phase)
+        program = self._trainer(phase, variables, inputs, targets, drawn)
+        masks = self._masks(mode_name(phase), step)
+        force, cotangents = force or {}, cotangents or {}
+        return program(variables, inputs, targets, drawn, force, cotangents, masks)
+
+    def _trainer(
+        self, phase: Phase, variables: Variables, inputs: list, targets: list, drawn: list
+    ) -> Callable:
+        mode = mode_name(phase)
 
         def make() -> Callable:
-            closed, structure = self._trace(True, phase, (variables, inputs, targets, drawn))
+            args = (variables, inputs, targets, drawn)
+            closed, structure = self._trace(True, phase, args)
+            self.plans[mode] = self._plan(mode, closed, structure, args)
 
-            def program(variables, inputs, targets, drawn, force, cotangents) -> tuple:
+            def program(variables, inputs, targets, drawn, force, cotangents, masks) -> tuple:
                 trained, frozen = self._split(phase, variables.get("params", {}))
                 floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in inputs]
 
@@ -391,9 +460,8 @@ class JaxRun:
                     params = unflatten_dict({**frozen, **trained})
                     whole = {**variables, "params": params} if params else variables
                     args = (whole, mixed, targets, drawn)
-                    (loss, output, collections), walk = self._walk(
-                        closed, structure, args, perturb, force
-                    )
+                    result, walk = self._walk(closed, structure, args, perturb, force, masks)
+                    loss, output, collections = result
                     return loss, (output, collections, walk)
 
                 floating = [x for f, x in zip(floats, inputs, strict=True) if f]
@@ -420,8 +488,7 @@ class JaxRun:
 
             return program
 
-        program = self._program(mode, make)
-        return program(variables, inputs, targets, drawn, force or {}, cotangents or {})
+        return self._program(mode, make)
 
     def _pulled(self, taps: Mapping[str, Any], cotangents: Mapping[str, Any]) -> Any:
         """What makes a layer whose output leads nowhere, as its successor's input is forced, be
@@ -577,7 +644,7 @@ class JaxRun:
             tensors = {}
             with self._context():
                 for phase in self.twin.updates:
-                    result = self._train(phase, variables, batch)
+                    result = self._train(phase, variables, batch, step=number + 1)
                     loss, collections, gradients = result[0], result[2], result[-1][0]
                     del result  # the layers' values and gradients
                     trained, frozen = self._split(phase, variables["params"])

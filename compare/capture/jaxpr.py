@@ -8,6 +8,7 @@ their rules hold. Perturbing out here, and not where the tag is set, leaks no tr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -20,6 +21,7 @@ import numpy as np
 from jax.extend import core
 
 from compare.capture import BRANCHES, FUNCTIONS, Tap, input_key, numbered
+from compare.capture.jax_masks import INLINED, Sampler, samples
 from compare.capture.lifting import HIDDEN, narrow
 from compare.layout import arrange
 
@@ -27,7 +29,6 @@ TAG = "diptych"
 NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
 PRIMITIVES = {"reduce_window_max": "max_pool", "logistic": "sigmoid"}
 WRAPPED = re.compile(r"\w+\(|\)|eqx\.nn\.\w+")
-INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
 
 def tag(path: str, leaf: str, kind: str) -> str:
@@ -64,6 +65,7 @@ class Walk:
       inputs: record the inputs of modules and functions, too (see `input_key`).
       root: whether the first component of the name stack is the root module's own.
       layout: the twin's.
+      sampler: gives the masks of dropout.
 
     Attributes:
       taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
@@ -81,8 +83,10 @@ class Walk:
         inputs: bool = False,
         root: bool = True,
         layout: str = "NHWC",
+        sampler: Sampler | None = None,
     ):
         self.perturb, self.force = perturb or {}, force or {}
+        self.sampler = sampler or Sampler()
         self.options: dict[str, Any] = {"inputs": inputs, "root": root, "layout": layout}
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
@@ -129,6 +133,9 @@ class Walk:
         name = eqn.primitive.name
         if name == "name":
             return [self._tagged(eqn, values[0])]
+        if samples(eqn):
+            bind = functools.partial(self._bind, scope=scope)
+            return [self.sampler.draw(eqn, values, source(eqn), bind)]
         if not self._quiet and (called := function(eqn)) and _is_value(eqn.outvars):
             key = self._key(called, scope)
             if called in BRANCHES:
@@ -209,7 +216,7 @@ class Walk:
             values[n_consts : n_consts + n_carry],
             values[n_consts + n_carry :],
         )
-        inside = Walk(**self.options)
+        inside = Walk(sampler=self.sampler.inner(), **self.options)
         jax.eval_shape(
             lambda: inside.run(
                 body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope
@@ -225,17 +232,19 @@ class Walk:
             {key: given[name] for key, name in outer.items() if name in given}
             for given in (self.perturb, self.force)
         )
+        given = self.sampler.enter(inside.sampler, params["length"], params["reverse"])
 
         def step(carry, slices):
-            x, perturbed, forced = slices
-            walk = Walk(perturbed, forced, **self.options)
+            x, perturbed, forced, masks = slices
+            walk = Walk(perturbed, forced, sampler=self.sampler.inner(masks), **self.options)
             outputs = walk.run(body.jaxpr, body.consts, [*consts, *carry, *x], scope)
-            return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches)
+            seen = walk.sampler.seen
+            return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches, seen)
 
-        carry, (ys, taps, branches) = jax.lax.scan(
+        carry, (ys, taps, branches, seen) = jax.lax.scan(
             step,
             [jnp.asarray(c) for c in carry],
-            (xs, perturb, force),
+            (xs, perturb, force, given),
             length=params["length"],
             reverse=params["reverse"],
             unroll=params["unroll"],
@@ -251,6 +260,7 @@ class Walk:
             if key in branches:
                 self.branches[name] = branches[key]
         self.narrow |= inside.narrow
+        self.sampler.seen += seen
         return [*carry, *ys]
 
     def _path(self, scope: str) -> str:

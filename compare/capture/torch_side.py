@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from compare import optim
 from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, input_key, numbered
 from compare.capture.branches import Flips, imposed
 from compare.capture.given import Given, mode_name
+from compare.capture.torch_masks import Masks, injected
 from compare.share import to_numpy, to_torch
 from compare.twin import Phase, Twin, generator
 from compare.weights import Leaf
@@ -400,14 +402,21 @@ class TorchRun:
         self._state = state
         self._reload()
 
-    def shapes(self, phase: Phase) -> list[tuple[int, ...]]:
-        """Shapes of the floating outputs of a phase's call."""
-        self._mode(train=True)
+    def rehearse(self, phase: Phase | None) -> tuple[list[tuple[int, ...]], Masks]:
+        """Shapes of the floating outputs of a phase's call (None: in eval), and what it draws."""
+        self._mode(train=phase is not None)
         inputs, _ = self._batch(self.given.batch)
-        with torch.no_grad():
+        with torch.no_grad(), Masks(source) as masks:
             output = self._call(phase, inputs)
         self._reload()
-        return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()]
+        return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()], masks
+
+    def _masked(self, mode: str, step: int = 0) -> contextlib.AbstractContextManager:
+        """Dropout's masks are the given ones; nothing, where the model draws none."""
+        if not self.given.draws.get(mode):
+            return contextlib.nullcontext()
+        draw = functools.partial(self.given.uniform, mode, step)
+        return injected(self.model, self.device, source, draw)
 
     def order(self) -> list[str]:
         """The modules in the order of their first calls, in eval mode."""
@@ -446,7 +455,8 @@ class TorchRun:
             return self.twin.torch_call(self.model, *inputs)
         name = phase.call if phase else self.twin.call
         call = getattr(self.model, name) if name else self.model
-        return (torch.compile(call) if self.compiled else call)(*inputs)
+        drops = self.given.draws.get(mode_name(phase) if phase else "eval")  # masks need eager mode
+        return (torch.compile(call) if self.compiled and not drops else call)(*inputs)
 
     def _mode(self, train: bool) -> None:
         if isinstance(self.model, nn.Module):
@@ -469,7 +479,8 @@ class TorchRun:
     def _evaluate(self, mode: str) -> dict[str, np.ndarray]:
         self._mode(train=False)
         inputs, _ = self._batch(self.given.batch)
-        with self._settings(), torch.no_grad(), self._recorder(mode) as recorder:
+        settings, masked = self._settings(), self._masked(mode)
+        with settings, masked, torch.no_grad(), self._recorder(mode) as recorder:
             output = self._call(None, inputs)
         self._keep(mode, recorder)
         return _tensors(mode, output, recorder)
@@ -482,8 +493,11 @@ class TorchRun:
             return sum(products, torch.zeros((), dtype=self.dtype, device=self.device))
         return loss(output, *targets)
 
-    def _train(self, phase: Phase, batch: dict, mode: str | None) -> dict[str, np.ndarray]:
+    def _train(
+        self, phase: Phase, batch: dict, mode: str | None, step: int = 0
+    ) -> dict[str, np.ndarray]:
         """Forward and backward in train mode; with a mode, recorded under it."""
+        masked = self._masked(mode_name(phase), step)
         self._mode(train=True)
         inputs, targets = self._batch(batch)
         targets += [self._cross(array) for array in self.given.cotangents.get(phase.name, [])]
@@ -491,13 +505,13 @@ class TorchRun:
             parameter.grad = None
         if mode is None:
             lifting = Recorder(None, lift=True) if self.lifted else contextlib.nullcontext()
-            with self._settings(), lifting:
+            with self._settings(), masked, lifting:
                 loss = self._objective(phase, self._call(phase, inputs), targets)
                 loss.backward()
             self._still(phase)
             return {"loss": to_numpy(loss)}
         leaf = [x.requires_grad_(x.is_floating_point()) for x in inputs]
-        with self._settings():
+        with self._settings(), masked:
             with self._recorder(mode) as recorder:
                 output = self._call(phase, [x.clone() for x in leaf])
                 recorder.scope("loss")
@@ -625,7 +639,7 @@ class TorchRun:
         for step, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
             tensors = {}
             for (phase, _), optimizer in zip(phases, optimizers, strict=True):
-                loss = self._train(phase, batch, None)["loss"]
+                loss = self._train(phase, batch, None, step + 1)["loss"]
                 tensors[f"{mode_name(phase)}/loss"] = loss
                 optim.follow_schedule(phase.optimizer, optimizer, step)
                 optimizer.step()
