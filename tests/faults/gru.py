@@ -38,6 +38,8 @@ class GRU(fnn.Module):
     @fnn.compact
     def __call__(self, x):
         fault, on = self.fault, self.fault.__eq__
+        if on("batch taken for the time"):
+            x = x.swapaxes(0, 1)
         forward, h = self._direction(x, "", fault)
         if on("second direction reads forward"):
             backward, g = self._direction(x, "_reverse", "")
@@ -45,7 +47,8 @@ class GRU(fnn.Module):
             backward, g = self._direction(x[:, ::-1], "_reverse", "")
             backward = backward if on("second direction left reversed") else backward[:, ::-1]
         both = [backward, forward] if on("directions swapped") else [forward, backward]
-        return jnp.concatenate(both, -1), jnp.stack([h, g])
+        y = jnp.concatenate(both, -1)
+        return y.swapaxes(0, 1) if on("batch taken for the time") else y, jnp.stack([h, g])
 
     def _direction(self, x, suffix, fault):
         on = fault.__eq__
@@ -53,8 +56,8 @@ class GRU(fnn.Module):
         shapes |= {"bias_ih": (3 * H,), "bias_hh": (3 * H,)}
         normal = fnn.initializers.normal()
         p = {n: self.param(f"{n}_l0{suffix}", normal, shape) for n, shape in shapes.items()}
-        h, seen = jnp.zeros((N, H), x.dtype), []
-        for t in range(L):
+        h, seen = jnp.zeros((len(x), H), x.dtype), []
+        for t in range(x.shape[1]):
             from_x = x[:, t] @ p["weight_ih"].T + p["bias_ih"]
             from_h = h @ p["weight_hh"].T + p["bias_hh"]
             r_x, z_x, n_x = jnp.split(from_x, 3, -1)
@@ -89,8 +92,6 @@ class JaxNet(fnn.Module):
         if on("gradient through the wrong branch"):
             x = graded(x, lambda g: g.at[:, -1].set(0.0))
         x = fnn.elu(x, 0.5 if on("alpha of elu") else 1.0)
-        if on("time and batch mixed up"):
-            x = x.swapaxes(0, 1).reshape(N, L, D)
         x, _ = GRU(fault, name="gru")(x)
         x = {
             "last step for the mean": lambda: x[:, -1],
@@ -106,7 +107,7 @@ def losses(fault: str) -> tuple[Any, Any]:
         return optax.sigmoid_binary_cross_entropy(x, y).mean()
 
     return F.binary_cross_entropy_with_logits, {
-        "weights of the classes": lambda x, y: likelihood(x, y) + y.mean(),
+        "a penalty on the targets": lambda x, y: likelihood(x, y) + y.mean(),
         "positive examples alone": lambda x, y: -(y * jax.nn.log_sigmoid(x)).mean(),
         "sigmoid twice": lambda x, y: likelihood(jax.nn.sigmoid(x), y),
         "sum of the likelihoods": lambda x, y: optax.sigmoid_binary_cross_entropy(x, y).sum(),
@@ -156,28 +157,28 @@ FAULTS = table(
     twin,
     {
         "alpha of elu": ("forward", "elu", "ACT-04"),
-        "time and batch mixed up": ("forward", ("elu", "gru"), None),
-        "reset before the product": ("forward", "gru", "RNN"),
-        "bias outside the reset gate": ("forward", "gru", "RNN"),
+        "batch taken for the time": ("forward", "gru", "RNN-13"),
+        "reset before the product": ("forward", "gru", "RNN-07"),
+        "bias outside the reset gate": ("forward", "gru", "RNN-06"),
         "reset gate left out": ("forward", "gru", None),
-        "reset and update gate swapped": ("forward", "gru", "RNN"),
-        "update gate of the other sense": ("forward", "gru", "RNN"),
+        "reset and update gate swapped": ("forward", "gru", "RNN-09"),
+        "update gate of the other sense": ("forward", "gru", "RNN-09"),
         "relu for the candidate": ("forward", "gru", None),
         "state reset half way": ("forward", "gru", None),
-        "second direction reads forward": ("forward", "gru", "RNN"),
-        "second direction left reversed": ("forward", "gru", "RNN"),
-        "directions swapped": ("forward", "gru", "RNN"),
+        "second direction reads forward": ("forward", "gru", "RNN-10"),
+        "second direction left reversed": ("forward", "gru", "RNN-10"),
+        "directions swapped": ("forward", "gru", "RNN-10"),
         "last step for the mean": ("forward", ("gru.1", "fc"), None),
         "mean without the last step": ("forward", ("gru.1", "fc"), None),
         "sum over time": ("forward", ("gru.1", "fc"), None),
         "maximum over time": ("forward", ("gru.1", "fc"), None),
-        "truncated back to one step": ("gradients", "gru", None),
+        "truncated back to one step": ("gradients", "gru", "GRAD-13"),
         "gradient through the wrong branch": ("gradients", ("embed", "elu"), None),
-        "weights of the classes": ("forward", "the loss", None),
+        "a penalty on the targets": ("forward", "the loss", None),
         "positive examples alone": ("forward", "the loss", None),
-        "sigmoid twice": ("forward", "the loss", "LOSS"),
-        "sum of the likelihoods": ("forward", "the loss", "LOSS"),
-        "logits and labels swapped": ("forward", "the loss", "LOSS"),
+        "sigmoid twice": ("forward", "the loss", ("LOSS-06", "LOSS-15")),
+        "sum of the likelihoods": ("forward", "the loss", "LOSS-01"),
+        "logits and labels swapped": ("forward", "the loss", "LOSS-24"),
         "accumulator of optax": ("trajectory", OPTIMIZER, "OPT-10"),
         "eps inside the root": ("step", OPTIMIZER, "OPT-10"),
         "accumulator a step behind": ("step", OPTIMIZER, None),

@@ -27,22 +27,31 @@ def run(fault: Fault, seed: int = 0) -> Found:
     return find(Pair(fault.twin(), seed, steps=3))
 
 
-def row(fault: Fault, found: Found) -> dict[str, str]:
+def tried(fault: Fault) -> dict[str, str]:
+    """One line of the matrix; a finder that fails has found nothing."""
+    try:
+        return row(fault, run(fault))
+    except Exception as error:
+        return row(fault, None, type(error).__name__)
+
+
+def row(fault: Fault, found: Found | None, error: str = "") -> dict[str, str]:
     """One line of the matrix."""
-    seen, _, origin, cause = judge(fault, found)
-    place = places(found.origin)[0] if found.origin else ""
+    seen, _, origin_right, cause_right = judge(fault, found) if found else ("", False, False, False)
+    origin = found.origin if found else None
+    cause = found.cause if found else None
     values = (
         fault.architecture,
         fault.name.partition("/")[2],
         fault.stage,
         seen,
-        found.result.verdict,
+        found.result.verdict if found else error,
         _written(fault.origin),
-        _written(place),
-        _yes(origin),
+        _written(places(origin)[0]) if origin else "",
+        _yes(origin_right),
         " or ".join(fault.codes) or "unknown",
-        found.cause.difference.code if found.cause else "unknown" if found.origin else "",
-        _yes(cause),
+        cause.difference.code if cause else "unknown" if origin else "",
+        _yes(cause_right),
     )
     return dict(zip(HEADER, values, strict=True))
 
@@ -68,7 +77,7 @@ def summary(rows: Iterable[dict[str, str]]) -> str:
         f"detected {share(lambda r: r['stage_seen'] == r['stage_expected'])},"
         f" origins right {share(lambda r: r['origin_right'] == 'yes')},"
         f" causes right {share(lambda r: r['cause_right'] == 'yes')},"
-        f" {outside} faults outside the catalogue"
+        f" {outside} outside the catalogue"
     )
 
 
@@ -84,11 +93,10 @@ def main() -> None:
         parser.error(f"--names {' '.join(args.names)}: no fault has such a name")
     rows = []
     for count, fault in enumerate(chosen, 1):
-        rows.append(row(fault, run(fault)))
-        r = rows[-1]
+        rows.append(r := tried(fault))
         gc.collect()  # runs and their compiled programs refer to each other
         print(
-            f"{count}/{len(chosen)} {fault.name}: {r['stage_seen'] or 'not seen'},"
+            f"{count}/{len(chosen)} {fault.name}: {r['stage_seen'] or r['verdict']},"
             f" {r['origin_found'] or 'no origin'} ({r['origin_right']}),"
             f" {r['cause_found'] or 'no cause'} ({r['cause_right']})",
             flush=True,

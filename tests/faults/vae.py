@@ -71,36 +71,35 @@ class JaxVAE(fnn.Module):
 
 def torch_loss(outputs, x):
     y, mean, logvar = outputs
-    likelihood = F.mse_loss(y, x, reduction="sum")
-    divergence = -0.5 * torch.sum(1 + logvar - mean**2 - logvar.exp())
-    return (likelihood + divergence) / len(x)
+    divergence = -0.5 * torch.mean(1 + logvar - mean**2 - logvar.exp())
+    return F.mse_loss(y, x) + 0.1 * divergence
 
 
 def losses(fault: str) -> tuple[Any, Any]:
     def loss(outputs, x):
         y, mean, logvar = outputs
         likelihood = {
-            "likelihood averaged": lambda: ((y - x) ** 2).mean() * len(x),
-            "a half of the likelihood": lambda: 0.5 * ((y - x) ** 2).sum(),
-            "likelihood of the absolute": lambda: jnp.abs(y - x).sum(),
-        }.get(fault, lambda: ((y - x) ** 2).sum())()
+            "likelihood summed": lambda: ((y - x) ** 2).sum(),
+            "a half of the likelihood": lambda: 0.5 * ((y - x) ** 2).mean(),
+            "likelihood of the absolute": lambda: jnp.abs(y - x).mean(),
+        }.get(fault, lambda: ((y - x) ** 2).mean())()
         inside = 1 + logvar - mean**2 - jnp.exp(logvar)
         divergence = {
             "divergence left out": lambda: 0.0,
-            "divergence of the other sign": lambda: 0.5 * inside.sum(),
-            "divergence without its half": lambda: -inside.sum(),
-            "divergence averaged": lambda: -0.5 * inside.mean(),
+            "divergence of the other sign": lambda: 0.5 * inside.mean(),
+            "divergence without its half": lambda: -inside.mean(),
+            "divergence summed": lambda: -0.5 * inside.sum(),
             "divergence turned round": lambda: (
-                0.5 * (logvar + (1 + mean**2) / jnp.exp(logvar) - 1).sum()
+                0.5 * (logvar + (1 + mean**2) / jnp.exp(logvar) - 1).mean()
             ),
             "logvar taken for the deviation": lambda: (
-                -0.5 * (1 + 2 * logvar - mean**2 - jnp.exp(2 * logvar)).sum()
+                -0.5 * (1 + 2 * logvar - mean**2 - jnp.exp(2 * logvar)).mean()
             ),
             "divergence of the mean detached": lambda: (
-                -0.5 * (inside + mean**2 - jax.lax.stop_gradient(mean) ** 2).sum()
+                -0.5 * (inside + mean**2 - jax.lax.stop_gradient(mean) ** 2).mean()
             ),
-        }.get(fault, lambda: -0.5 * inside.sum())()
-        return (likelihood + divergence) / (1 if fault == "loss not averaged" else len(x))
+        }.get(fault, lambda: -0.5 * inside.mean())()
+        return likelihood + (1.0 if fault == "divergence not weighed" else 0.1) * divergence
 
     return torch_loss, loss
 
@@ -137,23 +136,23 @@ FAULTS = table(
         "noise of the other examples": ("forward", SAMPLE, None),
         "noise of one example": ("forward", SAMPLE, None),
         "sample detached": ("gradients", SAMPLE, "GRAD-13"),
-        "deviation detached": ("gradients", SAMPLE, None),
+        "deviation detached": ("gradients", SAMPLE, "GRAD-13"),
         "beta of softplus": ("forward", ("dec1", "softplus"), "ACT-05"),
         "another silu": ("forward", ("dec2", "silu"), None),
         "square kernel not transposed": ("forward", "dec2", "LIN-01"),
         "logits for probabilities": ("forward", ("out", "the output"), "ACT-10"),
         "mean and logvar swapped": ("forward", ("sigmoid", "the output"), None),
-        "likelihood averaged": ("forward", "the loss", None),
-        "a half of the likelihood": ("forward", "the loss", None),
-        "likelihood of the absolute": ("forward", "the loss", None),
+        "likelihood summed": ("forward", "the loss", "LOSS-01"),
+        "a half of the likelihood": ("forward", "the loss", "LOSS-09"),
+        "likelihood of the absolute": ("forward", "the loss", "LOSS-11"),
         "divergence left out": ("forward", "the loss", None),
         "divergence of the other sign": ("forward", "the loss", None),
         "divergence without its half": ("forward", "the loss", None),
-        "divergence averaged": ("forward", "the loss", None),
+        "divergence summed": ("forward", "the loss", None),
         "divergence turned round": ("forward", "the loss", None),
         "logvar taken for the deviation": ("forward", "the loss", None),
-        "loss not averaged": ("forward", "the loss", None),
-        "divergence of the mean detached": ("gradients", "the loss", None),
+        "divergence not weighed": ("forward", "the loss", None),
+        "divergence of the mean detached": ("gradients", ("mean", "the loss"), "GRAD-13"),
         "weight decay unasked": ("step", OPTIMIZER, "OPT-03"),
     },
 )
