@@ -68,7 +68,7 @@ class JaxDiscriminator(fnn.Module):
 
     @fnn.compact
     def __call__(self, x):
-        fault, on = self.fault, self.fault.__eq__
+        on = self.fault.__eq__
         if on("gradient of the discriminator's input turned"):
             x = graded(x, jnp.negative)
         x = fnn.Dense(H, name="fc1")(x)
@@ -175,7 +175,7 @@ FAULTS = table(
     __name__,
     twin,
     {
-        "noise of another scale": ("forward", ("the input", "generator"), None),
+        "noise of another scale": ("forward", ("the input", "generator.fc1"), None),
         "momentum of TensorFlow": ("forward", "generator.bn.running_mean", "BN-01"),
         "biased running variance": ("forward", "generator.bn.running_var", "BN-02"),
         "unbiased variance to normalise": ("forward", "generator.bn", "LN-04"),

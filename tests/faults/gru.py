@@ -67,12 +67,7 @@ class GRU(fnn.Module):
                 r, z = z, r
             if on("update gate of the other sense"):
                 z = 1 - z
-            weight, bias = p["weight_hh"][2 * H :], p["bias_hh"][2 * H :]
-            n = {
-                "reset before the product": lambda r=r, h=h: n_x + (r * h) @ weight.T + bias,
-                "bias outside the reset gate": lambda r=r, h=h: n_x + r * (h @ weight.T) + bias,
-                "reset gate left out": lambda n_h=n_h: n_x + n_h,
-            }.get(fault, lambda r=r, n_h=n_h, n_x=n_x: n_x + r * n_h)()
+            n = self._candidate(p, h, r, n_x, n_h, fault)
             n = jax.nn.relu(n) if on("relu for the candidate") else jnp.tanh(n)
             before = jax.lax.stop_gradient(h) if on("truncated back to one step") else h
             h = (1 - z) * n + z * before
@@ -80,6 +75,15 @@ class GRU(fnn.Module):
                 h = 0 * h
             seen.append(h)
         return jnp.stack(seen, 1), h
+
+    def _candidate(self, p, h, r, n_x, n_h, fault):
+        """What the tanh is taken of."""
+        weight, bias = p["weight_hh"][2 * H :], p["bias_hh"][2 * H :]
+        return {
+            "reset before the product": lambda: n_x + (r * h) @ weight.T + bias,
+            "bias outside the reset gate": lambda: n_x + r * (h @ weight.T) + bias,
+            "reset gate left out": lambda: n_x + n_h,
+        }.get(fault, lambda: n_x + r * n_h)()
 
 
 class JaxNet(fnn.Module):

@@ -112,7 +112,7 @@ class JaxLeNet(fnn.Module):
 def adam(fault: str) -> tuple[Any, Any]:
     """Adam with weight decay in the gradient; eps stands above rounding."""
     on = fault.__eq__
-    options = {"b1": 0.9, "b2": 0.99, "eps": 1e-3}
+    options: dict[str, Any] = {"b1": 0.9, "b2": 0.99, "eps": 1e-3}
     options |= {
         "betas swapped": {"b1": 0.99, "b2": 0.9},
         "eps a hundredth": {"eps": 1e-5},

@@ -96,7 +96,7 @@ class JaxNet(fnn.Module):
         fault, on = self.fault, self.fault.__eq__
         if on("first step lost"):
             x = x.at[:, 0].set(0.0)
-        x, (h, c) = LSTM(fault, name="lstm")(x)
+        x, (_, c) = LSTM(fault, name="lstm")(x)
         last = {
             "padding read at the end": lambda: x[:, -1],
             "ends off by one": lambda: x[jnp.arange(N), lengths - 2],
@@ -118,7 +118,7 @@ def losses(fault: str) -> tuple[Any, Any]:
 
 
 def optimizer(fault: str) -> tuple[Any, Any]:
-    options = {"decay": 0.9, "eps": 1e-3, "eps_in_sqrt": False}
+    options: dict[str, Any] = {"decay": 0.9, "eps": 1e-3, "eps_in_sqrt": False}
     options |= {
         "eps inside the root": {"eps": 1e-6, "eps_in_sqrt": True},
         "decay of torch": {"decay": 0.99},

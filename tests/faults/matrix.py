@@ -1,6 +1,6 @@
-"""The kill matrix: every fault of the corpus, what the finder made of it, and how often it is right.
+"""The kill matrix: what the finder makes of every fault of the corpus.
 
-    python -m tests.faults.matrix --out results/kill_matrix.tsv [--names PATTERN ...]
+python -m tests.faults.matrix --out results/kill_matrix.tsv [--names PATTERN ...]
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def losses(fault: str) -> tuple[Any, Any]:
         "labels from one": lambda x, y: entropy(x, (y + 1) % 4).mean(),
         "one example lost": lambda x, y: entropy(x[1:], y[1:]).mean(),
         "squared probabilities": lambda x, y: (
-            ((jax.nn.softmax(x) - jax.nn.one_hot(y, 4, dtype=x.dtype)) ** 2).mean()
-        ),
+            (jax.nn.softmax(x) - jax.nn.one_hot(y, 4, dtype=x.dtype)) ** 2
+        ).mean(),
     }.get(fault, lambda x, y: entropy(x, y).mean())
 
 

@@ -52,8 +52,8 @@ class JaxBlock(fnn.Module):
         h = fnn.Conv(6, (3, 3), (2, 2), padding, use_bias=False, name="conv1")(x)
         h = fnn.relu(BatchNorm(fault, name="bn1")(h, train=train))
         h = fnn.Conv(6, (3, 3), padding=((1, 1), (1, 1)), use_bias=False, name="conv2")(h)
-        eps = {"eps": 1e-3} if on("eps of another model") else {}
-        h = BatchNorm(**eps, name="bn2")(h, train=train)
+        eps = 1e-3 if on("eps of another model") else 1e-5
+        h = BatchNorm(eps=eps, name="bn2")(h, train=train)
         if on("shortcut one pixel off"):
             x = jnp.roll(x, -1, axis=1)
         short = fnn.Conv(6, (1, 1), (2, 2), use_bias=False, name="down")(x)

@@ -119,9 +119,7 @@ class JaxText(fnn.Module):
         axis = 0 if on("softmax over the batch") else -1
         if on("softmax for its logarithm"):
             return fnn.softmax(x)
-        return {"rescaled": lambda x: 0.99 * x}.get(
-            fault, same
-        )(fnn.log_softmax(x, axis))
+        return {"rescaled": lambda x: 0.99 * x}.get(fault, same)(fnn.log_softmax(x, axis))
 
 
 class Norm(fnn.Module):
