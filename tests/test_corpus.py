@@ -9,7 +9,7 @@ from toys import climb, trouble
 
 from compare.twin import generator
 from compare.verdict import DIVERGED, SAME
-from tests.faults import OPTIMIZER, architectures, corpus, judge
+from tests.faults import OPTIMIZER, architectures, corpus, equivalent, judge
 from tests.faults.matrix import HEADER, row, run, summary, tried
 
 FAULTS = corpus()
@@ -21,6 +21,7 @@ def test_the_size_of_the_corpus():
     assert len({fault.architecture for fault in FAULTS}) == len(architectures()) >= 8
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert 4 * sum(fault.code is None for fault in FAULTS) >= len(FAULTS)
+    assert 20 * len(equivalent()) <= len(FAULTS)
     stages = {"weights", "forward", "gradients", "step", "trajectory"}
     assert {fault.stage for fault in FAULTS} == stages
 
@@ -30,6 +31,13 @@ def test_without_a_fault(name: str):
     result = climb(architectures()[name]())
     assert result.verdict == SAME, trouble(result)
     assert result.moved == result.leaves > 0
+
+
+@pytest.mark.parametrize("name", equivalent())
+def test_a_change_that_nobody_can_see(name: str):
+    twin, derivation = equivalent()[name]
+    result = climb(twin())
+    assert result.verdict == SAME, (derivation, trouble(result))
 
 
 @pytest.mark.parametrize("fault", [FAULTS[i] for i in sorted(DRAWN)], ids=lambda f: f.name)

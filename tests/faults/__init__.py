@@ -2,7 +2,11 @@
 
 Each file is one architecture: a PyTorch model, a Flax port that knows its faults by name (without
 one it is right), `twin(fault)` that joins the two, and `FAULTS`, the table of what is to be found.
-The files are found, not listed.
+`EQUIVALENT` holds changes that leave the mathematics as it is, with the reason. The files are
+found, not listed.
+
+Glue lies between two layers; what a module with children does after the last of them is its own
+("block"). A gradient is lost between the layer whose output should get it and a user of that output.
 """
 
 from __future__ import annotations
@@ -69,6 +73,15 @@ def architectures() -> dict[str, Callable[..., Twin]]:
 def corpus() -> tuple[Fault, ...]:
     """Every fault of every architecture."""
     return tuple(fault for module in _modules().values() for fault in module.FAULTS)
+
+
+def equivalent() -> dict[str, tuple[Callable[[], Twin], str]]:
+    """Changes that nobody can see, each with the reason: name -> (twin, derivation)."""
+    return {
+        f"{name}/{change}": (partial(module.twin, change), why)
+        for name, module in _modules().items()
+        for change, why in getattr(module, "EQUIVALENT", {}).items()
+    }
 
 
 def _modules() -> dict:

@@ -89,9 +89,8 @@ class JaxGAN(fnn.Module):
 
     def discriminate(self, x, z, *, train: bool = False):
         fault, on = self.fault, self.fault.__eq__
-        fake = jax.lax.stop_gradient(self.generator(z, train=train))
-        if on("fakes from the running statistics"):
-            fake = jax.lax.stop_gradient(self.generator(z, train=False))
+        batch = train and not on("fakes from the running statistics")
+        fake = jax.lax.stop_gradient(self.generator(z, train=batch))
         real = self.discriminator(jax.lax.stop_gradient(x) if on("real input detached") else x)
         logits = self.discriminator(fake)
         return {
@@ -180,10 +179,10 @@ FAULTS = table(
         "biased running variance": ("forward", "generator.bn.running_var", "BN-02"),
         "unbiased variance to normalise": ("forward", "generator.bn", "LN-04"),
         "fakes from the running statistics": ("forward", "generator.bn", "BN-06"),
-        "tanh left out": ("forward", ("generator.fc2", "generator"), "ACT-10"),
-        "sigmoid for tanh": ("forward", ("generator.fc2", "generator"), "ACT-08"),
+        "tanh left out": ("forward", "generator", "ACT-10"),
+        "sigmoid for tanh": ("forward", "generator", "ACT-08"),
         "slope of Keras": ("forward", "discriminator.leaky_relu", "ACT-03"),
-        "sigmoid at the end": ("forward", ("discriminator.fc2", "discriminator"), "ACT-11"),
+        "sigmoid at the end": ("forward", "discriminator", "ACT-11"),
         "real and fake swapped": ("forward", ("discriminator#1", "the output"), None),
         "real logits twice": ("forward", ("discriminator#1", "the output"), None),
         "real mixed into the fakes": ("forward", ("generator", "discriminator"), None),

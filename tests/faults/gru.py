@@ -70,7 +70,11 @@ class GRU(fnn.Module):
             n = self._candidate(p, h, r, n_x, n_h, fault)
             n = jax.nn.relu(n) if on("relu for the candidate") else jnp.tanh(n)
             before = jax.lax.stop_gradient(h) if on("truncated back to one step") else h
-            h = (1 - z) * n + z * before
+            h = (
+                before + (1 - z) * (n - before)
+                if on("state as a step")
+                else (1 - z) * n + z * before
+            )
             if on("state reset half way") and t == 2:
                 h = 0 * h
             seen.append(h)
@@ -189,3 +193,4 @@ FAULTS = table(
         "root left out": ("step", OPTIMIZER, None),
     },
 )
+EQUIVALENT = {"state as a step": "h + (1 - z) (n - h) = (1 - z) n + z h"}

@@ -70,7 +70,10 @@ class LSTM(fnn.Module):
             i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
             if on("input gate tied to the forget gate"):
                 i = 1 - f
-            g = jax.nn.sigmoid(g) if on("sigmoid for the candidate") else jnp.tanh(g)
+            g = {
+                "sigmoid for the candidate": jax.nn.sigmoid,
+                "candidate by a sigmoid": lambda x: 2 * jax.nn.sigmoid(2 * x) - 1,
+            }.get(fault, jnp.tanh)(g)
             shown = c
             c = f * c + i * g
             if on("cell clipped"):
@@ -176,3 +179,4 @@ FAULTS = table(
         "centred": ("step", OPTIMIZER, "OPT-09"),
     },
 )
+EQUIVALENT = {"candidate by a sigmoid": "tanh(x) = 2 sigmoid(2 x) - 1"}

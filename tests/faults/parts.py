@@ -32,6 +32,8 @@ class BatchNorm(fnn.Module):
         if train and on("statistics of each image"):
             axes = axes[1:]
         mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+        if on("variance from the squares"):
+            var = (x * x).mean(axes, keepdims=True) - mean**2
         unbiased = var * count / (count - 1)
         if train and not self.is_initializing() and not on("statistics never updated"):
             estimate = var if on("biased running variance") else unbiased

@@ -170,3 +170,4 @@ FAULTS = table(
         "rate halved too soon": ("trajectory", OPTIMIZER, None),
     },
 )
+EQUIVALENT = {"variance from the squares": "E[x^2] - E[x]^2 = E[(x - E[x])^2]"}

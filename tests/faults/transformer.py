@@ -90,6 +90,8 @@ class JaxBlock(fnn.Module):
         }.get(fault, lambda: mask)()
         low = -1.0 if on("mask too mild") else -jnp.inf
         scores = jnp.where(mask, scores, low)
+        if on("scores less their maximum"):
+            scores = scores - scores.max(-1, keepdims=True)
         weights = fnn.softmax(scores, -2 if on("softmax along the queries") else -1)
         if on("weights of the first head alone"):
             weights = weights.at[:, 1].set(weights[:, 0])
@@ -211,7 +213,7 @@ FAULTS = table(
         "heads merged without a transpose": ("forward", CONTEXT, ("ATT-04", "FLAT-02")),
         "second head lost": ("forward", CONTEXT, None),
         "residual of the attention left out": ("forward", ("block.out", "block.norm2"), None),
-        "residual after the norm": ("forward", ("block.fc2", "block"), None),
+        "residual after the norm": ("forward", "block", None),
         "gelu in tanh form": ("forward", "block.gelu", "ACT-01"),
         "bias of the norm left out": ("weights", "norm.bias", "NRM-03"),
         "lengths off by one": ("forward", SCORES, None),
@@ -225,3 +227,4 @@ FAULTS = table(
         "Lion's sign": ("step", OPTIMIZER, None),
     },
 )
+EQUIVALENT = {"scores less their maximum": "exp(x - c) / sum(exp(x - c)) has no c"}

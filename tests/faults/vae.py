@@ -48,6 +48,7 @@ class JaxVAE(fnn.Module):
         z = {
             "variance for the deviation": lambda: mean + jnp.exp(logvar) * noise,
             "logvar for the deviation": lambda: mean + logvar * noise,
+            "deviation as a root": lambda: mean + jnp.sqrt(jnp.exp(logvar)) * noise,
             "noise subtracted": lambda: mean - jnp.exp(0.5 * logvar) * noise,
             "mean for the sample": lambda: mean,
             "sample detached": lambda: jax.lax.stop_gradient(mean + jnp.exp(0.5 * logvar) * noise),
@@ -156,3 +157,4 @@ FAULTS = table(
         "weight decay unasked": ("step", OPTIMIZER, "OPT-03"),
     },
 )
+EQUIVALENT = {"deviation as a root": "sqrt(exp(v)) = exp(v / 2)"}
