@@ -6,7 +6,8 @@ one it is right), `twin(fault)` that joins the two, and `FAULTS`, the table of w
 found, not listed.
 
 Glue lies between two layers; what a module with children does after the last of them is its own
-("block"). A gradient is lost between the layer whose output should get it and a user of that output.
+("block"). A gradient is lost between the layer whose output should get it and what uses that
+output.
 """
 
 from __future__ import annotations

@@ -196,11 +196,11 @@ FAULTS = table(
         "generator's loss summed": ("forward", "the loss", "LOSS-01"),
         "gradient of the discriminator's input turned": (
             "gradients",
-            ("the input", "discriminator.fc1"),
+            "discriminator",
             None,
         ),
         "real input detached": ("gradients", ("the input", "discriminator"), "GRAD-13"),
-        "fake logits detached": ("gradients", ("discriminator#1", "the output"), "GRAD-13"),
+        "fake logits detached": ("gradients", ("discriminator#1", "the loss"), "GRAD-13"),
         "generator detached": ("gradients", ("generator", "discriminator"), "GRAD-13"),
         "discriminator's beta of the default": ("step", OPTIMIZER, "OPT-17"),
         "generator's rate doubled": ("step", OPTIMIZER, "OPT-28"),

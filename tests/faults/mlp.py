@@ -51,11 +51,7 @@ class JaxMLP(fnn.Module):
         inner = Dense(8, square, name="fc2")(inner)
         if on("gradient clipped"):
             inner = graded(inner, lambda g: jnp.clip(g, -0.01, 0.01))
-        inner = {
-            "relu left out": same,
-            "tanh for relu": jnp.tanh,
-            "relu twice": lambda x: fnn.relu(fnn.relu(x)),
-        }.get(fault, fnn.relu)(inner)
+        inner = {"relu left out": same, "tanh for relu": jnp.tanh}.get(fault, fnn.relu)(inner)
         if on("half of the units lost"):
             inner = inner.at[:, :4].set(0.0)
         h = {
@@ -171,4 +167,3 @@ FAULTS = table(
         "sign of the gradient": ("step", OPTIMIZER, None),
     },
 )
-EQUIVALENT = {"relu twice": "relu(relu(x)) = relu(x), and their slopes too: 1 above zero, 0 below"}
