@@ -47,12 +47,15 @@ class LSTM(fnn.Module):
     def _layer(self, x, layer, fault):
         on, size = fault.__eq__, x.shape[-1]
         shapes = {"weight_ih": (4 * H, size), "weight_hh": (4 * H, H)}
-        shapes |= {"bias_ih": (4 * H,), "bias_hh": (4 * H,)}
+        shapes["bias_ih"] = (4 * H,)
+        if not on("one bias in the layer"):
+            shapes["bias_hh"] = (4 * H,)
         normal = fnn.initializers.normal()
         p = {n: self.param(f"{n}_l{layer}", normal, shape) for n, shape in shapes.items()}
         if on("recurrent kernel not transposed"):
             p["weight_hh"] = p["weight_hh"].reshape(4, H, H).swapaxes(1, 2).reshape(4 * H, H)
         bias = {
+            "one bias in the layer": lambda: p["bias_ih"],
             "input bias alone": lambda: p["bias_ih"],
             "input bias twice": lambda: 2 * p["bias_ih"],
         }.get(fault, lambda: p["bias_ih"] + p["bias_hh"])()
@@ -148,6 +151,7 @@ FAULTS = table(
     __name__,
     twin,
     {
+        "one bias in the layer": ("weights", "lstm.bias_hh_l0", "RNN-02"),
         "first step lost": ("forward", ("the input", "lstm"), None),
         "recurrent kernel not transposed": ("forward", "lstm", None),
         "input bias alone": ("forward", "lstm", "RNN-02"),

@@ -48,7 +48,8 @@ class JaxMLP(fnn.Module):
             "a constant added": lambda x: x + 1e-3,
         }.get(fault, same)(h)
         square = "kernel not transposed" if on("square kernel not transposed") else ""
-        inner = Dense(8, square, name="fc2")(inner)
+        fc2 = Dense(8, square, name="fc2")
+        inner = fc2(inner)
         if on("gradient clipped"):
             inner = graded(inner, lambda g: jnp.clip(g, -0.01, 0.01))
         inner = {"relu left out": same, "tanh for relu": jnp.tanh}.get(fault, fnn.relu)(inner)
@@ -61,7 +62,7 @@ class JaxMLP(fnn.Module):
             "residual of the layer before": lambda: x + inner,
             "minus for plus": lambda: h - inner,
         }.get(fault, lambda: h + inner)()
-        h = Dense(8, name="fc3")(h)
+        h = fc2(h) if on("second layer used again") else Dense(8, name="fc3")(h)
         h = fnn.leaky_relu(h, 0.01 if on("slope of JAX") else 0.2)
         x = fnn.Dense(4, use_bias=not on("last bias left out"), name="head")(h)
         return {
@@ -130,6 +131,7 @@ FAULTS = table(
     twin,
     {
         "last bias left out": ("weights", "head.bias", "LIN-02"),
+        "second layer used again": ("weights", "fc3.weight", None),
         "first bias ignored": ("forward", "fc1", "LIN-02"),
         "a factor of 1.01": ("forward", ("fc1", "act"), None),
         "gelu in tanh form": ("forward", "act", "ACT-01"),

@@ -227,7 +227,7 @@ FAULTS = table(
         "targets as they are": ("forward", "the loss", None),
         "a temperature of two": ("forward", "the loss", None),
         "the likeliest class alone": ("forward", "the loss", None),
-        "AMSGrad unasked": ("trajectory", OPTIMIZER, "OPT-02"),
+        "AMSGrad unasked": ("step", OPTIMIZER, "OPT-02"),
         "decay left out": ("step", OPTIMIZER, "OPT-03"),
         "decay of the rate's square": ("step", OPTIMIZER, "OPT-03"),
         "decay after the rate": ("step", OPTIMIZER, "OPT-04"),
