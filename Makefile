@@ -8,7 +8,7 @@ THREADS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help check test lint format clean
+.PHONY: help check test faults lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -19,6 +19,9 @@ check: $(INSTALLED) ## prove every twin the same; writes report.html and report.
 
 test: $(INSTALLED) ## run the test suite; JOBS=2 processes
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not
+	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,119 @@
+"""The fault corpus: small architectures with the slips that people make in ports, one at a time.
+
+Each file is one architecture: a PyTorch model, a Flax port that knows its faults by name (without
+one it is right), `twin(fault)` that joins the two, and `FAULTS`, the table of what is to be found.
+`EQUIVALENT` holds changes that leave the mathematics as it is, with the reason. The files are
+found, not listed.
+
+Glue lies between two layers; what a module with children does after the last of them is its own
+("block"). A gradient is lost between the layer whose output should get it and what uses that
+output.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from compare import Twin
+from compare.finder import Found, Origin
+from compare.judge import STAGES
+from compare.verdict import DIVERGED
+
+Place = str | tuple[str, str]
+OPTIMIZER = "the optimizer"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One slip in a port, and what is to be said of it.
+
+    Args:
+      name: "mlp/gelu in tanh form".
+      architecture: the file.
+      twin: gives the faulty twin.
+      stage: the rung that must see it: "weights", "forward", "gradients", "step", "trajectory".
+      origin: PyTorch's key of the layer, parameter or buffer; of glue the layers (before, after);
+        "the loss" or "the optimizer".
+      code: the cause in the catalogue of differences, or those that are right alike; None where it
+        holds none: then "cause unknown" is the right answer.
+    """
+
+    name: str
+    architecture: str
+    twin: Callable[[], Twin]
+    stage: str
+    origin: Place
+    code: str | tuple[str, ...] | None
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        return self.code if isinstance(self.code, tuple) else (self.code,) if self.code else ()
+
+
+Row = tuple[str, Place, str | tuple[str, ...] | None]
+
+
+def table(module: str, twin: Callable[[str], Twin], rows: Mapping[str, Row]) -> tuple[Fault, ...]:
+    """The faults of one architecture: name -> (stage, origin, code)."""
+    architecture = module.rpartition(".")[2]
+    return tuple(
+        Fault(f"{architecture}/{name}", architecture, partial(twin, name), *row)
+        for name, row in rows.items()
+    )
+
+
+def architectures() -> dict[str, Callable[..., Twin]]:
+    """Every architecture by name: `twin()` is right."""
+    return {name: module.twin for name, module in _modules().items()}
+
+
+def corpus() -> tuple[Fault, ...]:
+    """Every fault of every architecture."""
+    return tuple(fault for module in _modules().values() for fault in module.FAULTS)
+
+
+def equivalent() -> dict[str, tuple[Callable[[], Twin], str]]:
+    """Changes that nobody can see, each with the reason: name -> (twin, derivation)."""
+    return {
+        f"{name}/{change}": (partial(module.twin, change), why)
+        for name, module in _modules().items()
+        for change, why in getattr(module, "EQUIVALENT", {}).items()
+    }
+
+
+def _modules() -> dict:
+    names = sorted(file.name for file in pkgutil.iter_modules(__path__))
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return {name: module for name, module in modules.items() if hasattr(module, "FAULTS")}
+
+
+def judge(fault: Fault, found: Found) -> tuple[str, bool, bool, bool]:
+    """What the finder made of a fault: the stage seen, detected, origin right, cause right."""
+    diverged = [s for s in STAGES if found.result.stages[s].verdict == DIVERGED]
+    seen = diverged[0] if diverged else ""
+    detected = seen == fault.stage
+    if found.origin is None:
+        return seen, detected, False, False
+    code = found.cause.difference.code if found.cause else None
+    right = code in fault.codes if fault.codes else code is None
+    return seen, detected, fault.origin in places(found.origin), right
+
+
+def places(origin: Origin) -> list[Place]:
+    """The place as it may be written: between two layers, or one layer without its output's index.
+
+    Glue is never one of its two layers.
+    """
+    if origin.between is not None:
+        return [origin.between]
+    name = origin.torch
+    if origin.what in ("update", "start") and "buffer/" not in name:
+        return [OPTIMIZER]
+    if "buffer/" in name:
+        return [name.partition("buffer/")[2]]
+    head, _, last = name.rpartition(".")
+    return [name, head] if last.isdigit() and origin.what == "output" else [name]
