@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compare.capture import called
 from compare.capture.given import mode_name
 from compare.differences import Site
 from compare.ladder import REFERENCE
@@ -37,13 +38,19 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     if what in ("param", "buffer"):
         place, _, name = origin.torch.rpartition(".")
     info = replay.result.info[origin.mode]
-    if origin.between and origin.stage == "forward":
-        yield Site("glue", what, theirs, ours, _before(replay, origin))
+    glue = Site("glue", what, theirs, ours, _before(replay, origin))
+    if origin.between:
+        if what == "output":
+            yield glue
         return
-    call = next(iter(replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), place)), None)
+    key = called(place, info[place]) if place in info else place
+    call = next(iter(replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), key)), None)
     if call is None:
         return
     kind = type(call.module).__name__ if call.module is not None else info[place].kind
+    if what == "output" and call.module is not None and not _is_layer(call.module):
+        yield glue  # what it does after the last of its children
+        return
     tensors = replay.reference()
     cotangent = tensors.get(f"{origin.mode}/gradient/layer/{place}")
     fields = replay.hyperparameters(origin.jax)
@@ -62,6 +69,11 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
             name,
             fields,
         )
+
+
+def _is_layer(module: Any) -> bool:
+    """Whether a module is one that computes, not one that calls others."""
+    return type(module).__module__.startswith("torch.nn") or not any(module.children())
 
 
 def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:

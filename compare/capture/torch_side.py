@@ -129,7 +129,8 @@ class Recorder(TorchFunctionMode):
     def __enter__(self) -> Recorder:
         for name, module in self._modules:
             if name:
-                self._handles.append(module.register_forward_pre_hook(self._open(name)))
+                opening = module.register_forward_pre_hook(self._open(name), with_kwargs=True)
+                self._handles.append(opening)
                 self._handles.append(module.register_forward_hook(self._close(name, module)))
         super().__enter__()
         return self
@@ -145,16 +146,17 @@ class Recorder(TorchFunctionMode):
         self._calls = [(name, name, "")] if name else []
 
     def _open(self, name: str):
-        def hook(module: nn.Module, args: Any) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: dict) -> Any:
             key = numbered(self._seen, name)
             self._calls.append((name, key, source()))
             if key == self._keep:
-                self.calls.append(Call(copy.deepcopy(module), None, _cloned(args), {}))
+                self.calls.append(Call(copy.deepcopy(module), None, _cloned(args), kwargs))
             if not self._inputs:
-                return args
+                return None
             if len(args) == 1:
-                return (self._given(input_key(key), args[0]),)
-            return tuple(self._given(input_key(key, f".{i}"), arg) for i, arg in enumerate(args))
+                return (self._given(input_key(key), args[0]),), kwargs
+            given = (self._given(input_key(key, f".{i}"), arg) for i, arg in enumerate(args))
+            return tuple(given), kwargs
 
         return hook
 

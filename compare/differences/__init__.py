@@ -108,7 +108,8 @@ class Site:
             floats = [x for x in given if isinstance(x, torch.Tensor) and x.is_floating_point()]
             if floats:
                 floats[0].requires_grad_()
-            output = call(*given)
+            keywords = self.kwargs if isinstance(call, torch.nn.Module) else {}
+            output = call(*given, **keywords)
             if self.what == "buffer":
                 return dict(call.named_buffers())[self.name]
             if self.what in ("output", "loss"):
