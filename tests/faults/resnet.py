@@ -103,13 +103,13 @@ def losses(fault: str) -> tuple[Any, Any]:
 
 
 def optimizer(fault: str) -> tuple[Any, Any]:
-    def halved(count: Any) -> Any:
-        return jnp.where(count < 4, -0.05, -0.025)
+    def warming(count: Any) -> Any:
+        return -0.05 * jnp.minimum(1.0, (count + 1) / 3)
 
     return trained(
         "SGD",
         optax.ema(0.9, debias=False) if fault == "averaged momentum" else optax.trace(0.9),
-        optax.scale_by_schedule(halved) if fault == "rate halved too soon" else optax.scale(-0.05),
+        optax.scale_by_schedule(warming) if fault == "warm-up unasked" else optax.scale(-0.05),
         *([optax.scale(0.5)] if fault == "half of every update" else []),
         lr=0.05,
         momentum=0.9,
@@ -148,7 +148,7 @@ FAULTS = table(
         "scale ignored": ("forward", "block.bn1", "NRM-03"),
         "eps of another model": ("forward", "block.bn2", "LN-01"),
         "shortcut one pixel off": ("forward", ("block.bn2", "block.down"), None),
-        "shortcut left out": ("weights", "block.down.weight", None),
+        "shortcut left out": ("forward", ("block.down", "block.relu#1"), None),
         "relu before the sum": ("forward", ("block.down", "block.relu#1"), None),
         "branches averaged": ("forward", ("block.down", "block.relu#1"), None),
         "shortcut detached": ("gradients", ("block.down", "block.relu#1"), "GRAD-13"),
@@ -167,7 +167,7 @@ FAULTS = table(
         "mean of the sums": ("forward", "the loss", "LOSS-01"),
         "averaged momentum": ("step", OPTIMIZER, "OPT-06"),
         "half of every update": ("step", OPTIMIZER, "OPT-28"),
-        "rate halved too soon": ("trajectory", OPTIMIZER, None),
+        "warm-up unasked": ("trajectory", OPTIMIZER, None),
     },
 )
 EQUIVALENT = {"variance from the squares": "E[x^2] - E[x]^2 = E[(x - E[x])^2]"}
