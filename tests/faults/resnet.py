@@ -103,13 +103,15 @@ def losses(fault: str) -> tuple[Any, Any]:
 
 
 def optimizer(fault: str) -> tuple[Any, Any]:
-    def warming(count: Any) -> Any:
-        return -0.05 * jnp.minimum(1.0, (count + 1) / 3)
+    def cycled(count: Any) -> Any:
+        return jnp.where(count % 3 == 2, -0.025, -0.05)
 
     return trained(
         "SGD",
         optax.ema(0.9, debias=False) if fault == "averaged momentum" else optax.trace(0.9),
-        optax.scale_by_schedule(warming) if fault == "warm-up unasked" else optax.scale(-0.05),
+        optax.scale_by_schedule(cycled)
+        if fault == "rate halved in every third step"
+        else optax.scale(-0.05),
         *([optax.scale(0.5)] if fault == "half of every update" else []),
         lr=0.05,
         momentum=0.9,
@@ -167,7 +169,7 @@ FAULTS = table(
         "mean of the sums": ("forward", "the loss", "LOSS-01"),
         "averaged momentum": ("step", OPTIMIZER, "OPT-06"),
         "half of every update": ("step", OPTIMIZER, "OPT-28"),
-        "warm-up unasked": ("trajectory", OPTIMIZER, None),
+        "rate halved in every third step": ("trajectory", OPTIMIZER, None),
     },
 )
 EQUIVALENT = {"variance from the squares": "E[x^2] - E[x]^2 = E[(x - E[x])^2]"}
