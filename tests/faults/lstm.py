@@ -47,9 +47,9 @@ class LSTM(fnn.Module):
     def _layer(self, x, layer, fault):
         on, size = fault.__eq__, x.shape[-1]
         shapes = {"weight_ih": (4 * H, size), "weight_hh": (4 * H, H)}
-        shapes["bias_ih"] = (4 * H,)
-        if not on("one bias in the layer"):
-            shapes["bias_hh"] = (4 * H,)
+        shapes |= {"bias_ih": (4 * H,), "bias_hh": (4 * H,)}
+        if on("one bias in the layer"):
+            del shapes["bias_hh"]
         normal = fnn.initializers.normal()
         p = {n: self.param(f"{n}_l{layer}", normal, shape) for n, shape in shapes.items()}
         if on("recurrent kernel not transposed"):

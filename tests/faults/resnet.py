@@ -103,13 +103,15 @@ def losses(fault: str) -> tuple[Any, Any]:
 
 
 def optimizer(fault: str) -> tuple[Any, Any]:
-    def halved(count: Any) -> Any:
-        return jnp.where(count < 4, -0.05, -0.025)
+    def cycled(count: Any) -> Any:
+        return jnp.where(count % 3 == 2, -0.025, -0.05)
 
     return trained(
         "SGD",
         optax.ema(0.9, debias=False) if fault == "averaged momentum" else optax.trace(0.9),
-        optax.scale_by_schedule(halved) if fault == "rate halved too soon" else optax.scale(-0.05),
+        optax.scale_by_schedule(cycled)
+        if fault == "rate halved in every third step"
+        else optax.scale(-0.05),
         *([optax.scale(0.5)] if fault == "half of every update" else []),
         lr=0.05,
         momentum=0.9,
@@ -148,7 +150,7 @@ FAULTS = table(
         "scale ignored": ("forward", "block.bn1", "NRM-03"),
         "eps of another model": ("forward", "block.bn2", "LN-01"),
         "shortcut one pixel off": ("forward", ("block.bn2", "block.down"), None),
-        "shortcut left out": ("weights", "block.down.weight", None),
+        "shortcut left out": ("forward", ("block.down", "block.relu#1"), None),
         "relu before the sum": ("forward", ("block.down", "block.relu#1"), None),
         "branches averaged": ("forward", ("block.down", "block.relu#1"), None),
         "shortcut detached": ("gradients", ("block.down", "block.relu#1"), "GRAD-13"),
@@ -167,7 +169,7 @@ FAULTS = table(
         "mean of the sums": ("forward", "the loss", "LOSS-01"),
         "averaged momentum": ("step", OPTIMIZER, "OPT-06"),
         "half of every update": ("step", OPTIMIZER, "OPT-28"),
-        "rate halved too soon": ("trajectory", OPTIMIZER, None),
+        "rate halved in every third step": ("trajectory", OPTIMIZER, None),
     },
 )
 EQUIVALENT = {"variance from the squares": "E[x^2] - E[x]^2 = E[(x - E[x])^2]"}

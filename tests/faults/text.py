@@ -55,10 +55,10 @@ class Conv1d(fnn.Module):
             kernel = kernel[::-1]
         if on("inputs and outputs of the kernel swapped"):
             kernel = kernel.swapaxes(1, 2)
-        padding = {"causal convolution": (2, 0), "padded after alone": (0, 2)}
         if on("padded in a circle"):
             x = jnp.concatenate([x[:, -1:], x, x[:, :1]], 1)
-        pad = (0, 0) if on("padded in a circle") else padding.get(self.fault, (1, 1))
+        pads = {"padded in a circle": (0, 0), "causal convolution": (2, 0)}
+        pad = pads.get(self.fault, (1, 1))
         return bias + jax.lax.conv_general_dilated(
             x, kernel, (1,), [pad], dimension_numbers=("NWC", "WIO", "NWC")
         )
