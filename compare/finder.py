@@ -244,25 +244,46 @@ class Replay:
         return None
 
     def _layers(self, mode: str, judged: Mapping[str, V.Judged]) -> Origin | None:
-        rows, origin, before = [], None, "the input"
+        rows, origin, last = [], None, "the input"
         for key, other, t, j in self.pairs(mode, "layer"):
             relative, same = _compared(t, j)
             glue = ":in" in key
+            before = self._before(mode, key, last) if glue else None
             whole = judged.get(f"{mode}/layer/{key}")
             difference = whole.relative if whole else None
-            row = Row(key, other, difference, relative, between=before if glue else None)
+            row = Row(key, other, difference, relative, between=before)
             if not same:
                 row.verdict = "ORIGIN"
                 if origin is None:
-                    origin = self._at(mode, "forward", key, other, row, t, j, before)
+                    origin = self._at(mode, "forward", key, other, row, t, j, before or "")
             elif whole and whole.verdict == V.DIVERGED:
                 row.verdict = "inherited"
             if not glue or not same:
                 rows.append(row)
             if not glue:
-                before = key
+                last = called(key, self.result.info[mode][key])
         self.rows = rows
         return origin
+
+    def _before(self, mode: str, key: str, last: str) -> str:
+        """The layer that an input comes from, the latest of several, as PyTorch's graph has it."""
+        self.reference()
+        assert self._reference is not None
+        made_of = self._reference[1].made_of
+        for known in (mode, *made_of):
+            if key in made_of[known]:
+                info, pairs = self.result.info[known], self.result.pairing[known].pairs
+                found, waiting = set(), [*made_of[known][key]]
+                while waiting:  # back through what PyTorch alone has
+                    source = waiting.pop()
+                    if source in pairs:
+                        found.add(source)
+                    else:
+                        given = input_key(called(source, info[source]))
+                        waiting += made_of[known].get(given, ())
+                latest = max(found, key=list(info).index, default=None)
+                return called(latest, info[latest]) if latest else "the input"
+        return last  # a pass that has no graph
 
     def _rest(self, mode: str) -> Origin | None:
         """What comes after the layers: the output, the loss, the buffers."""
@@ -310,14 +331,29 @@ class Replay:
                     row = Row(key, other, None, relative, "ORIGIN")
                     origin = self._at(mode, "gradients", key, other, row, t, j, "")
                     origin.what = "gradient"
-                    origin.between = None if ":in" in key else (key, after)
+                    info = self.result.info[mode]
+                    origin.between = None if ":in" in key else (called(key, info[key]), after)
                     self.rows = [row]
                     return origin
                 if ":in" in key and (wrong := self._parameters(mode, place, scale)):
                     return wrong
                 after = place
-            if wrong := self._parameters(mode, None, scale):
+            if wrong := self._parameters(mode, None, scale) or self._inputs(mode, after, scale):
                 return wrong
+        return None
+
+    def _inputs(self, mode: str, first: str, scale: float) -> Origin | None:
+        """The gradient of an input of the model, lost before the first layer."""
+        ours, theirs = self.reference(), self._theirs(mode)
+        for name, t in ours.items():
+            if name.startswith(f"{mode}/gradient/input/") and name in theirs:
+                relative, same = _compared(t, theirs[name], scale)
+                if not same:
+                    place = name.rpartition("/")[2]
+                    between = ("the input", first)
+                    return Origin(
+                        "gradients", place, place, mode, "gradient", relative, relative, between
+                    )
         return None
 
     def _parameters(self, mode: str, place: str | None, scale: float) -> Origin | None:
@@ -349,6 +385,9 @@ class Replay:
                     "step", rest.removeprefix("forced/"), judged.other, mode, "update",
                     judged.relative, judged.relative,
                 )  # fmt: skip
+        if not wrong:  # a tensor of the state that one side alone has
+            text = next(text for _, text in self.result.stages["step"].findings)
+            return Origin("step", text, "", what="start")
         judged = wrong[0]
         mode, _, rest = judged.name.partition("/")
         return Origin(

@@ -41,7 +41,9 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     glue = Site("glue", what, theirs, ours, _before(replay, origin))
     if origin.between:
         if what == "output":
-            yield glue
+            yield from _alone(replay, origin)
+        glue.cotangent = ours
+        yield glue
         return
     key = called(place, info[place]) if place in info else place
     call = next(iter(replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), key)), None)
@@ -49,6 +51,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         return
     kind = type(call.module).__name__ if call.module is not None else info[place].kind
     if what == "output" and call.module is not None and not _is_layer(call.module):
+        yield from _alone(replay, origin)
         yield glue  # what it does after the last of its children
         return
     tensors = replay.reference()
@@ -69,6 +72,35 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
             name,
             fields,
         )
+
+
+def _alone(replay: Replay, origin: Origin) -> Iterator[Site]:
+    """The layer that only PyTorch has, if glue is that layer and a change of shape."""
+    ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
+    tensors, info = replay.reference(), replay.result.info[origin.mode]
+    for key in replay.result.pairing[origin.mode].torch_only:
+        value = tensors.get(f"{origin.mode}/layer/{key}")
+        if (
+            value is None
+            or value.size != theirs.size
+            or not np.array_equal(value.ravel(), ours.ravel())
+        ):
+            continue
+        place = called(key, info[key])
+        for call in replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), place):
+            kinds = [type(call.module).__name__] if call.module is not None else []
+            for kind in dict.fromkeys([*kinds, info[key].kind]):
+                yield Site(
+                    kind,
+                    "output",
+                    theirs.reshape(value.shape),
+                    value,
+                    call.args,
+                    call.module,
+                    call.function,
+                    call.args,
+                    call.kwargs,
+                )
 
 
 def _is_layer(module: Any) -> bool:

@@ -104,7 +104,9 @@ class Recorder(TorchFunctionMode):
     ):
         super().__init__()
         self.calls: list[Call] = []
+        self.made_of: dict[str, tuple[str, ...]] = {}
         self._keep = keep
+        self._nodes: dict[Any, str] = {}  # of autograd's graph -> the output that it gave
         self.taps: dict[str, torch.Tensor] = {}
         self.gradients: dict[str, torch.Tensor] = {}
         self.branches: dict[str, torch.Tensor] = {}
@@ -169,6 +171,7 @@ class Recorder(TorchFunctionMode):
         self.taps[key] = value.detach().clone()
         if not (value.is_floating_point() and torch.is_grad_enabled()):
             return value
+        self.made_of[key] = tuple(self._sources(value.grad_fn))
         if not value.requires_grad:  # a first carry, a mask: JAX gives a gradient of it
             value = value + torch.zeros_like(value, requires_grad=True)
         view, gradients = value.view_as(value), self.gradients
@@ -178,6 +181,19 @@ class Recorder(TorchFunctionMode):
             lambda gradient: gradients.__setitem__(key, gradients.get(key, gradient))
         )
         return view
+
+    def _sources(self, node: Any) -> Iterator[str]:
+        """The recorded outputs that a value is made of, nothing recorded in between."""
+        seen, waiting = set(), [node]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node in self._nodes:
+                yield self._nodes[node]
+            else:
+                waiting += [before for before, _ in node.next_functions]
 
     def _close(self, name: str, module: nn.Module):
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -206,6 +222,8 @@ class Recorder(TorchFunctionMode):
             last = self._last = (value, value._version, value.detach().clone())
         self.taps[key] = last[2]
         if value.requires_grad:
+            if self._inputs:
+                self._nodes[value.grad_fn] = key
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
 
@@ -379,6 +397,7 @@ class TorchRun:
         self.info: dict[str, dict[str, Tap]] = {}
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.kinks: dict[str, dict[str, tuple[int, ...]]] = {}
+        self.made_of: dict[str, dict[str, tuple[str, ...]]] = {}
         self.flips: dict[str, Flips] = {}
         self.lifted: dict[str, None] = {}
         self.narrow: dict[str, None] = {}
@@ -469,7 +488,7 @@ class TorchRun:
 
     def _keep(self, mode: str, recorder: Recorder) -> None:
         self.info[mode] = recorder.info
-        self.branches[mode] = _arrays(recorder.branches)
+        self.branches[mode], self.made_of[mode] = _arrays(recorder.branches), recorder.made_of
         self.kinks[mode] = recorder.kinks
         self.flips |= {f"{mode}/{key}": flips for key, flips in recorder.flips.items()}
         self.lifted |= recorder.lifted

@@ -1154,6 +1154,10 @@ def _stopped() -> tuple[float, float]:
 
 
 def _stopped_forms(site: Site) -> Iterator[Edit]:
+    if site.kind == "glue":
+        nothing, text = np.zeros_like(site.theirs), "no stop_gradient between the two layers"
+        yield Edit(text, "x.detach()", lambda: nothing)
+        return
     yield Edit(
         "no stop_gradient here, or straight through it",
         "x.detach()",
@@ -1168,7 +1172,7 @@ stopped = Difference(
     jax="jax.lax.stop_gradient(x), forgotten or put elsewhere",
     fix_torch="x.detach() where JAX has jax.lax.stop_gradient",
     fix_jax="jax.lax.stop_gradient(x) where PyTorch has x.detach()",
-    kinds=ACTIVATIONS + "|softmax|log_softmax|Softmax|LogSoftmax",
+    kinds=ACTIVATIONS + "|softmax|log_softmax|Softmax|LogSoftmax|glue",
     measure=_stopped,
     edits=_stopped_forms,
     whats=("gradient",),
