@@ -23,7 +23,7 @@ from compare.differences import Difference, Edit, Site, catalogue
 from compare.finder_sites import sites
 from compare.judge import Judge, Result
 from compare.ladder import REFERENCE, Ladder, Pair
-from compare.layout import align
+from compare.layout import align, channels_first
 from compare.lint import Finding, hyperparameters, lint
 from compare.report import number, twin_dict
 from compare.share import to_numpy
@@ -229,8 +229,11 @@ class Replay:
         for key, other in self.places(mode).items():
             t, j = ours.get(f"{mode}/{kind}/{key}"), theirs.get(f"{mode}/{kind}/{other}")
             if t is not None and j is not None:
-                aligned = align(j, t.shape, self.pair.twin.layout)
-                yield key, other, t, j if aligned is None else aligned
+                layout = self.pair.twin.layout
+                aligned = align(j, t.shape, layout)
+                if aligned is None:  # another shape, but the same axes
+                    aligned = channels_first(j) if j.ndim > 3 and layout == "NHWC" else j
+                yield key, other, t, aligned
 
     # Looking.
 

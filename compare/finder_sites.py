@@ -42,6 +42,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     if origin.between:
         if what == "output":
             yield from _alone(replay, origin)
+            yield from _unrecorded(glue)
         glue.cotangent = ours
         yield glue
         return
@@ -52,6 +53,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     kind = type(call.module).__name__ if call.module is not None else info[place].kind
     if what == "output" and call.module is not None and not _is_layer(call.module):
         yield from _alone(replay, origin)
+        yield from _unrecorded(glue)
         yield glue  # what it does after the last of its children
         return
     tensors = replay.reference()
@@ -101,6 +103,22 @@ def _alone(replay: Replay, origin: Origin) -> Iterator[Site]:
                     call.args,
                     call.kwargs,
                 )
+
+
+def _unrecorded(glue: Site) -> Iterator[Site]:
+    """An elementwise function between two layers that no capture records: it is recognised."""
+    import torch
+    from torch.nn import functional
+
+    before = glue.inputs[0] if glue.inputs else None
+    if before is None or before.shape != glue.ours.shape or not before.is_floating_point():
+        return
+    for function in (torch.tanh, functional.logsigmoid, functional.softsign, torch.exp):
+        if np.array_equal(to_numpy(function(before)), glue.ours):
+            given = (before,)
+            yield Site(
+                function.__name__, "output", glue.theirs, glue.ours, given, None, function, given
+            )
 
 
 def _is_layer(module: Any) -> bool:

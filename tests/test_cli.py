@@ -154,7 +154,7 @@ def command(*argv, **more):
 BAD = {
     # The command line.
     "unknown command": ("chek cnn/lenet", "did you mean check?"),
-    "no command at all like it": ("xyzzy", "there are list, show"),
+    "no command at all like it": ("xyzzy", "there are demo, list"),
     "unknown option": ("check cnn/lenet --tolerance 1", "unknown: --tolerance"),
     "abbreviated option": ("check cnn/lenet --ful", "unknown: --ful"),
     "surplus argument": ("doctor please", "unknown: please; see `diptych doctor --help`"),

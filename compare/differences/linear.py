@@ -900,7 +900,10 @@ def _axis_orders(site: Site) -> Iterator[Edit]:
         value = torch.as_tensor(source)
         if value.ndim > 5 or value.numel() != site.theirs.size:
             continue
-        for order in itertools.permutations(range(value.ndim)):
+        whole = tuple(range(value.ndim))
+        for order in itertools.permutations(whole):
+            if order == whole and tuple(value.shape) == site.theirs.shape:
+                continue  # not an order of axes: something is left out
             yield Edit(
                 "the axes in PyTorch's order before the reshape",
                 f"{name}.permute{order}.reshape{site.theirs.shape}",

@@ -242,8 +242,9 @@ def _carry() -> tuple[float, float]:
 def _carries(site: Site) -> Iterator[Edit]:
     line = "(c, h) is flax's carry, (h, c) PyTorch's state"
     if site.kind == "glue":
-        for index, value in enumerate(site.inputs):
-            yield Edit(line, f"state[{index}]", lambda v=value: v)
+        if len(site.inputs) == 2:  # a state alone
+            for index, value in enumerate(site.inputs):
+                yield Edit(line, f"state[{index}]", lambda v=value: v)
         return
     x, *rest = site.inputs
     pair = rest[0] if rest and isinstance(rest[0], (tuple, list)) else tuple(rest)

@@ -100,7 +100,16 @@ def judge(fault: Fault, found: Found) -> tuple[str, bool, bool, bool]:
         return seen, detected, False, False
     code = found.cause.difference.code if found.cause else None
     right = code in fault.codes if fault.codes else code is None
-    return seen, detected, fault.origin in places(found.origin), right
+    expected = fault.origin
+    if isinstance(expected, tuple):
+        expected = (_layer(expected[0]), _layer(expected[1]))
+    return seen, detected, expected in places(found.origin), right
+
+
+def _layer(name: str) -> str:
+    """A layer without the index of one of its outputs."""
+    head, _, last = name.rpartition(".")
+    return head if last.isdigit() and head else name
 
 
 def places(origin: Origin) -> list[Place]:
@@ -109,11 +118,11 @@ def places(origin: Origin) -> list[Place]:
     Glue is never one of its two layers.
     """
     if origin.between is not None:
-        return [origin.between]
+        return [(_layer(origin.between[0]), _layer(origin.between[1]))]
     name = origin.torch
     if origin.what in ("update", "start") and "buffer/" not in name:
         return [OPTIMIZER]
     if "buffer/" in name:
         return [name.partition("buffer/")[2]]
-    head, _, last = name.rpartition(".")
-    return [name, head] if last.isdigit() and origin.what == "output" else [name]
+    names = [name, _layer(name)] if origin.what == "output" else [name]
+    return [*names, name.partition("#")[0]]  # a later call of a layer that is wrong in each

@@ -146,12 +146,12 @@ def twin(fault: str = "") -> Twin:
     )
 
 
-READ = ("lstm.1.1", "fc")
+READ = ("lstm", "fc")
 FAULTS = table(
     __name__,
     twin,
     {
-        "one bias in the layer": ("weights", "lstm.bias_hh_l0", "RNN-02"),
+        "one bias in the layer": ("weights", "lstm", "RNN-02"),
         "first step lost": ("forward", ("the input", "lstm"), None),
         "recurrent kernel not transposed": ("forward", "lstm", None),
         "input bias alone": ("forward", "lstm", "RNN-02"),

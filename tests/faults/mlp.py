@@ -130,7 +130,7 @@ FAULTS = table(
     __name__,
     twin,
     {
-        "last bias left out": ("weights", "head.bias", "LIN-02"),
+        "last bias left out": ("weights", "head", "LIN-02"),
         "second layer used again": ("weights", "fc3.weight", None),
         "first bias ignored": ("forward", "fc1", "LIN-02"),
         "a factor of 1.01": ("forward", ("fc1", "act"), None),

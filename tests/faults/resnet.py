@@ -149,7 +149,7 @@ FAULTS = table(
         "eps beside the root": ("forward", "block.bn1", "LN-01"),
         "scale ignored": ("forward", "block.bn1", "NRM-03"),
         "eps of another model": ("forward", "block.bn2", "LN-01"),
-        "shortcut one pixel off": ("forward", ("block.bn2", "block.down"), None),
+        "shortcut one pixel off": ("forward", ("pool", "block.down"), None),
         "shortcut left out": ("forward", ("block.down", "block.relu#1"), None),
         "relu before the sum": ("forward", ("block.down", "block.relu#1"), None),
         "branches averaged": ("forward", ("block.down", "block.relu#1"), None),

@@ -200,7 +200,7 @@ FAULTS = table(
         "embedding of the padding zero": ("forward", ("embed", "norm"), "EMB-01"),
         "embedding detached": ("gradients", ("embed", "norm"), "GRAD-13"),
         "layer norm of torch's std": ("forward", "norm", "LN-04"),
-        "scale of the norm left out": ("weights", "norm.weight", "NRM-03"),
+        "scale of the norm left out": ("weights", "norm", "NRM-03"),
         "convolution by jnp.convolve": ("forward", "mix", "CONV-02"),
         "inputs and outputs of the kernel swapped": ("forward", "mix", "CONV-01"),
         "causal convolution": ("forward", "mix", "CONV-06"),

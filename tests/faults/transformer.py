@@ -182,7 +182,7 @@ def twin(fault: str = "") -> Twin:
     )
 
 
-SCORES = ("block.value", "block.softmax")
+SCORES = ("block.key", "block.softmax")
 CONTEXT = ("block.softmax", "block.out")
 FAULTS = table(
     __name__,
@@ -215,7 +215,7 @@ FAULTS = table(
         "residual of the attention left out": ("forward", ("block.out", "block.norm2"), None),
         "residual after the norm": ("forward", "block", None),
         "gelu in tanh form": ("forward", "block.gelu", "ACT-01"),
-        "bias of the norm left out": ("weights", "norm.bias", "NRM-03"),
+        "bias of the norm left out": ("weights", "norm", "NRM-03"),
         "lengths off by one": ("forward", SCORES, None),
         "padding in the mean": ("forward", ("norm", "head"), None),
         "mean over the padding too": ("forward", ("norm", "head"), None),

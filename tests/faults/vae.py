@@ -129,7 +129,7 @@ FAULTS = table(
     twin,
     {
         "logvar clipped": ("forward", SAMPLE, None),
-        "logvar before the relu": ("forward", ("mean", "logvar"), None),
+        "logvar before the relu": ("forward", ("relu", "logvar"), None),
         "variance for the deviation": ("forward", SAMPLE, None),
         "logvar for the deviation": ("forward", SAMPLE, None),
         "noise subtracted": ("forward", SAMPLE, None),
