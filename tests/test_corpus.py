@@ -62,7 +62,6 @@ def test_a_fault(fault):
 def test_the_kill_matrix_is_of_this_corpus():
     lines = matrix()
     assert list(lines) == [fault.name for fault in FAULTS]
-    assert all(line["stage_seen"] == line["stage_expected"] for line in lines.values())
     assert all(line["verdict"] == DIVERGED for line in lines.values())
 
 
