@@ -199,9 +199,10 @@ class Ladder:
             if able or not judge.result.stages["weights"].findings
         }
         if ready:
-            kinks = self._mathematics(ready)
+            # One at a time: that the reference runs again costs less than all in memory at once.
+            kinks = [self._mathematics(name, judge) for name, judge in ready.items()]
             if numerics:
-                self._numerics(ready, kinks)
+                self._numerics(ready, kinks[0])
         return [judge.result for judge in self.judges.values()]
 
     def _weights(self, name: str, result: Result) -> None:
@@ -228,40 +229,34 @@ class Ladder:
         if result.by_order:
             stage.compared += f", {len(weights.by_order)} by order"
 
-    def _mathematics(self, judges: dict[str, Judge]) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Tier 1; gives the shapes of what the functions with a kink are given."""
+    def _mathematics(self, name: str, judge: Judge) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Tier 1 of one candidate; gives the shapes of what the functions with a kink are given."""
         pair = self.pair
-        plain = pair.run(REFERENCE, watch=True)
+        plain, run = pair.run(REFERENCE, watch=True), pair.run(name)
         shaken = moved(pair)
-        runs = {name: pair.run(name) for name in judges}
-        for name, run in runs.items():
-            if parse(name)[0] == "xla":
-                pair.given.shared |= run.shared()
-        streams = {name: run.sections() for name, run in runs.items()}
+        if parse(name)[0] == "xla":
+            pair.given.shared |= run.shared()
+        stream = run.sections()
         for section in plain.sections():
-            self.progress(f"{section.stage} {section.step or ''}".strip())
+            self.progress(" ".join(filter(None, (section.stage, str(section.step or ""), name))))
             noise = mathematical_noise(section, shaken)
-            for name, judge in judges.items():
-                theirs = next(streams[name])
-                if section.stage == "forward":
-                    judge.meet(plain.info, runs[name].info)
-                judge.judge(section, theirs, noise)
-                pair.given.still |= judge.zero
-                if section.stage == "trajectory" and section.step == pair.given.steps:
-                    judge.judge_movement(section, pair.given.state)
-                del theirs
-            del section  # before the next is made
-        trained = [name for name, leaf in pair.leaves.items() if leaf.trains]
-        for name, judge in judges.items():
-            judge.summarise(trained, self._visible)
-            judge.result.stages["forward"].findings += [
-                (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
-                for side, run in (("PyTorch", plain), ("JAX", runs[name]))
-                for text in run.narrow
-            ]
-            self._dropout(name, runs[name], judge)
-            judge.result.lifted = [f"torch {text}" for text in plain.lifted]
-            judge.result.lifted += [f"jax {text}" for text in runs[name].lifted]
+            theirs = next(stream)
+            if section.stage == "forward":
+                judge.meet(plain.info, run.info)
+            judge.judge(section, theirs, noise)
+            pair.given.still |= judge.zero
+            if section.stage == "trajectory" and section.step == pair.given.steps:
+                judge.judge_movement(section, pair.given.state)
+            del section, theirs  # before the next are made
+        judge.summarise([n for n, leaf in pair.leaves.items() if leaf.trains], self._visible)
+        judge.result.stages["forward"].findings += [
+            (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
+            for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))
+            for text in narrow
+        ]
+        self._dropout(name, run, judge)
+        judge.result.lifted = [f"torch {text}" for text in plain.lifted]
+        judge.result.lifted += [f"jax {text}" for text in run.lifted]
         return plain.kinks
 
     def _dropout(self, name: str, run: Any, judge: Judge) -> None:
