@@ -26,7 +26,7 @@ from compare.ladder import REFERENCE, Ladder, Pair
 from compare.layout import align, channels_first
 from compare.lint import Finding, hyperparameters, lint
 from compare.report import number, twin_dict
-from compare.share import to_numpy
+from compare.share import to_numpy, to_torch
 
 Tensors = dict[str, np.ndarray]
 
@@ -63,6 +63,8 @@ class Origin:
       difference, replayed: relative, in the whole run and alone.
       between: of glue, the layers that it lies between.
       torch_source, jax_source: "file:line".
+      ours, theirs: both values.
+      key: PyTorch's, of the tensor.
     """
 
     stage: str
@@ -77,6 +79,7 @@ class Origin:
     jax_source: str = ""
     ours: np.ndarray | None = None
     theirs: np.ndarray | None = None
+    key: str = ""
 
 
 @dataclass
@@ -159,6 +162,7 @@ class Replay:
         self.rows: list[Row] = []
         self._reference: tuple[Tensors, Any] | None = None
         self._replayed: dict[str, Tensors] = {}
+        self._programs: dict[str, Any] = {}
         self._fields: dict[str, tuple[str, dict[str, Any]]] | None = None
 
     def origin(self) -> Origin | None:
@@ -247,11 +251,11 @@ class Replay:
         return None
 
     def _layers(self, mode: str, judged: Mapping[str, V.Judged]) -> Origin | None:
-        rows, origin, last = [], None, "the input"
+        rows, origin = [], None
         for key, other, t, j in self.pairs(mode, "layer"):
             relative, same = _compared(t, j)
             glue = ":in" in key
-            before = self._before(mode, key, last) if glue else None
+            before = self._before(mode, key) if glue else None
             whole = judged.get(f"{mode}/layer/{key}")
             difference = whole.relative if whole else None
             row = Row(key, other, difference, relative, between=before)
@@ -263,35 +267,30 @@ class Replay:
                 row.verdict = "inherited"
             if not glue or not same:
                 rows.append(row)
-            if not glue:
-                last = called(key, self.result.info[mode][key])
         self.rows = rows
         return origin
 
-    def _before(self, mode: str, key: str, last: str) -> str:
-        """The layer that an input comes from, the latest of several, as PyTorch's graph has it."""
-        self.reference()
-        assert self._reference is not None
-        made_of = self._reference[1].made_of
-        for known in (mode, *made_of):
-            if key in made_of[known]:
-                info, pairs = self.result.info[known], self.result.pairing[known].pairs
-                found, waiting = set(), [*made_of[known][key]]
-                while waiting:  # back through what PyTorch alone has
-                    source = waiting.pop()
-                    if source in pairs:
-                        found.add(source)
-                    else:
-                        given = input_key(called(source, info[source]))
-                        waiting += made_of[known].get(given, ())
-                latest = max(found, key=list(info).index, default=None)
-                return called(latest, info[latest]) if latest else "the input"
-        return last  # a pass that has no graph
+    def program(self, mode: str) -> tuple[Any, dict[Any, Any]]:
+        """The functions of PyTorch's pass, and the outputs that both sides have."""
+        if mode not in self._programs:
+            phases = {mode_name(phase): phase for phase in self.pair.twin.updates}
+            program = self.pair.run(REFERENCE).program(phases.get(mode))
+            self._programs[mode] = program, program.known(self.result.pairing[mode].pairs)
+        return self._programs[mode]
+
+    def _before(self, mode: str, key: str) -> str:
+        """The layer that an input comes from, the latest of several."""
+        program, known = self.program(mode)
+        used = program.stretch([program.inputs[key]], known)[1]
+        latest = next((r for r in reversed(known) if r in used), None)
+        if latest is None:
+            return "the input"
+        name = program.name(latest, self.result.pairing[mode].pairs)
+        return called(name, self.result.info[mode][name])
 
     def _rest(self, mode: str) -> Origin | None:
         """What comes after the layers: the output, the loss, the buffers."""
         ours, theirs = self.reference(), self._theirs(mode)
-        last = next((row.torch for row in reversed(self.rows)), "the input")
         for name, t in ours.items():
             head, _, rest = name.partition("/")
             kind = rest.partition("/")[0].partition(".")[0]
@@ -304,10 +303,11 @@ class Replay:
                 continue
             place = {"out": "the output", "loss": "the loss"}.get(kind, rest.partition("/")[2])
             what = {"out": "output"}.get(kind, kind)
-            between = (last, place) if kind == "out" else None
+            between = (self._before(mode, rest), place) if kind == "out" else None
             return Origin(
-                "forward", place, place, mode, what, relative, relative, between, ours=t, theirs=j
-            )
+                "forward", place, place, mode, what, relative, relative, between,
+                ours=t, theirs=j, key=rest,
+            )  # fmt: skip
         return None
 
     def _backward(self) -> Origin | None:
@@ -325,38 +325,62 @@ class Replay:
                 ),
                 default=0.0,
             )
-            places = list(self.pairs(mode, "gradient/layer"))
-            after = "the loss"
-            for key, other, t, j in reversed(places):
+            for key, other, t, j in reversed(list(self.pairs(mode, "gradient/layer"))):
                 relative, same = _compared(t, j, scale)
-                place, _ = _place(key)
                 if not same:
                     row = Row(key, other, None, relative, "ORIGIN")
                     origin = self._at(mode, "gradients", key, other, row, t, j, "")
                     origin.what = "gradient"
-                    info = self.result.info[mode]
-                    origin.between = None if ":in" in key else (called(key, info[key]), after)
+                    if ":in" not in key:
+                        place = called(key, self.result.info[mode][key])
+                        origin.between = (place, self._after(mode, key, t, j))
                     self.rows = [row]
                     return origin
+                place, _ = _place(key)
                 if ":in" in key and (wrong := self._parameters(mode, place, scale)):
                     return wrong
-                after = place
-            if wrong := self._parameters(mode, None, scale) or self._inputs(mode, after, scale):
+            if wrong := self._parameters(mode, None, scale) or self._inputs(mode, scale):
                 return wrong
         return None
 
-    def _inputs(self, mode: str, first: str, scale: float) -> Origin | None:
+    def used(self, mode: str, key: str) -> dict[str, np.ndarray]:
+        """What a layer's output becomes an input of, and PyTorch's gradients of those."""
+        program, known = self.program(mode)
+        return {
+            user: self.reference().get(f"{mode}/gradient/layer/{user}", np.ones(()))
+            for user in program.users(program.source(key), known)
+            if ":in" in user or user == "loss"
+        }
+
+    def _after(self, mode: str, key: str, t: np.ndarray, j: np.ndarray) -> str:
+        """Where a layer's output goes; of several places the one that explains the difference."""
+        program, known = self.program(mode)
+        source, missing = program.source(key), (j - t).ravel()
+
+        def unexplained(user: str, gradient: np.ndarray) -> float:
+            cotangents = {program.inputs[user]: to_torch(gradient)}
+            part = to_numpy(program.gradient(source, cotangents, known, {})).ravel()
+            size = part @ part
+            return V.norm(missing - part * (missing @ part / size)) if size else np.inf
+
+        users = self.used(mode, key)
+        best = min(users, key=lambda user: unexplained(user, users[user]))
+        return "the loss" if best == "loss" else _place(best)[0]
+
+    def _inputs(self, mode: str, scale: float) -> Origin | None:
         """The gradient of an input of the model, lost before the first layer."""
         ours, theirs = self.reference(), self._theirs(mode)
         for name, t in ours.items():
             if name.startswith(f"{mode}/gradient/input/") and name in theirs:
-                relative, same = _compared(t, theirs[name], scale)
+                j = theirs[name]
+                relative, same = _compared(t, j, scale)
                 if not same:
-                    place = name.rpartition("/")[2]
-                    between = ("the input", first)
+                    place, key = name.rpartition("/")[2], name.removeprefix(f"{mode}/gradient/")
+                    between = ("the input", self._after(mode, key, t, j))
                     return Origin(
-                        "gradients", place, place, mode, "gradient", relative, relative, between
-                    )
+                        "gradients", place, place, mode, "gradient", relative, relative, between,
+                        ours=t, theirs=j, key=key,
+                    )  # fmt: skip
         return None
 
     def _parameters(self, mode: str, place: str | None, scale: float) -> Origin | None:
@@ -421,6 +445,7 @@ class Replay:
             theirs.source if theirs else "",
             t,
             j,
+            key,
         )
 
     def hyperparameters(self, key: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,9 +40,9 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     info = replay.result.info[origin.mode]
     glue = Site("glue", what, theirs, ours, _before(replay, origin))
     if origin.between:
-        if what == "output":
-            yield from _alone(replay, origin)
-            yield from _unrecorded(glue)
+        after = info.get(origin.between[1])
+        glue.towards = after.kind if after else ""
+        yield from _functions(replay, origin, glue.towards)
         glue.cotangent = ours
         yield glue
         return
@@ -52,8 +52,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         return
     kind = type(call.module).__name__ if call.module is not None else info[place].kind
     if what == "output" and call.module is not None and not _is_layer(call.module):
-        yield from _alone(replay, origin)
-        yield from _unrecorded(glue)
+        yield from _functions(replay, origin)
         yield glue  # what it does after the last of its children
         return
     tensors = replay.reference()
@@ -76,48 +75,58 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         )
 
 
-def _alone(replay: Replay, origin: Origin) -> Iterator[Site]:
-    """The layer that only PyTorch has, if glue is that layer and a change of shape."""
-    ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
-    tensors, info = replay.reference(), replay.result.info[origin.mode]
-    for key in replay.result.pairing[origin.mode].torch_only:
-        value = tensors.get(f"{origin.mode}/layer/{key}")
-        if (
-            value is None
-            or value.size != theirs.size
-            or not np.array_equal(value.ravel(), ours.ravel())
-        ):
-            continue
-        place = called(key, info[key])
-        for call in replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), place):
-            kinds = [type(call.module).__name__] if call.module is not None else []
-            for kind in dict.fromkeys([*kinds, info[key].kind]):
-                yield Site(
-                    kind,
-                    "output",
-                    theirs.reshape(value.shape),
-                    value,
-                    call.args,
-                    call.module,
-                    call.function,
-                    call.args,
-                    call.kwargs,
-                )
+def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Site]:
+    """Every function that the glue calls; of several calls alike first all, then each."""
+    program, known = replay.program(origin.mode)
+    cotangents: dict[Any, Any] = {}
+    if origin.what == "output":
+        if origin.key in program.inputs:
+            targets = [program.inputs[origin.key]]
+        else:  # the output of a layer that calls others
+            targets = [program.source(origin.key)]
+            known = {r: value for r, value in known.items() if r not in targets}
 
+        def result(change: dict[int, Callable]) -> Any:
+            return program.run(targets, known, change)[0]
+    else:
+        source = program.source(origin.key)
+        for user, gradient in replay.used(origin.mode, origin.key).items():
+            own = program.inputs[user]
+            cotangents[own] = to_torch(gradient) + cotangents.get(own, 0.0)
+        targets, known = list(cotangents), {**known, source: program.outputs[source][1]}
 
-def _unrecorded(glue: Site) -> Iterator[Site]:
-    """An elementwise function between two layers that no capture records: it is recognised."""
-    import torch
-    from torch.nn import functional
+        def result(change: dict[int, Callable]) -> Any:
+            return program.gradient(source, cotangents, known, change)
 
-    before = glue.inputs[0] if glue.inputs else None
-    if before is None or before.shape != glue.ours.shape or not before.is_floating_point():
-        return
-    for function in (torch.tanh, functional.logsigmoid, functional.softsign, torch.exp):
-        if np.array_equal(to_numpy(function(before)), glue.ours):
-            given = (before,)
+    alike: dict[Any, list[int]] = {}
+    for index in program.stretch(targets, known)[0]:
+        alike.setdefault(program.ops[index].form, []).append(index)
+    several = [[index] for group in alike.values() if len(group) > 1 for index in group]
+    for group in (*alike.values(), *several):
+        op = program.ops[group[0]]
+        yield Site(
+            op.name,
+            origin.what,
+            np.asarray(origin.theirs),
+            np.asarray(origin.ours),
+            op.args,
+            None,
+            op.function,
+            op.args,
+            op.kwargs,
+            within=lambda call, group=group: result(dict.fromkeys(group, call)),
+            towards=towards,
+        )
+    if origin.what == "gradient" and len(cotangents) > 1:
+        for own in cotangents:  # one of the ways that the value takes
+            others = {r: gradient for r, gradient in cotangents.items() if r != own}
             yield Site(
-                function.__name__, "output", glue.theirs, glue.ours, given, None, function, given
+                "glue",
+                origin.what,
+                np.asarray(origin.theirs),
+                np.asarray(origin.ours),
+                within=lambda _, others=others: program.gradient(source, others, known, {}),
+                towards=towards,
             )
 
 

@@ -21,6 +21,7 @@ from compare import optim
 from compare.capture import BRANCHES, FUNCTIONS, Section, Tap, caller, input_key, numbered
 from compare.capture.branches import Flips, imposed
 from compare.capture.given import Given, mode_name
+from compare.capture.program import Program, ref
 from compare.capture.torch_masks import Masks, injected
 from compare.share import to_numpy, to_torch
 from compare.twin import Phase, Twin, generator
@@ -52,22 +53,28 @@ def source() -> str:
     return "" if torch.compiler.is_compiling() else caller(HIDDEN)
 
 
-def leaves(value: Any, suffix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of nested tuples, dicts, dataclasses, with the suffixes that JAX's side gives."""
+def leaves(
+    value: Any, suffix: str = "", packed: bool = False
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of nested tuples, dicts, dataclasses, with the suffixes that JAX's side gives.
+
+    Args:
+      packed: leave packed sequences as they are; else they are padded.
+    """
     if isinstance(value, torch.Tensor):
         yield suffix, value
     elif isinstance(value, nn.utils.rnn.PackedSequence):
-        yield suffix, nn.utils.rnn.pad_packed_sequence(value)[0]
+        yield suffix, value.data if packed else nn.utils.rnn.pad_packed_sequence(value)[0]
     elif isinstance(value, Mapping):
         for key in sorted(value):
-            yield from leaves(value[key], f"{suffix}.{key}")
+            yield from leaves(value[key], f"{suffix}.{key}", packed)
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
             name = value._fields[index] if hasattr(value, "_fields") else index
-            yield from leaves(item, f"{suffix}.{name}")
+            yield from leaves(item, f"{suffix}.{name}", packed)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from leaves(getattr(value, field.name), f"{suffix}.{field.name}")
+            yield from leaves(getattr(value, field.name), f"{suffix}.{field.name}", packed)
 
 
 KNOWN = _functions()
@@ -92,6 +99,7 @@ class Recorder(TorchFunctionMode):
       lift: turn every cast to a type below float64 into one to float64, and list it.
       inputs: record the inputs of layers and functions, too.
       keep: the key of the place whose call is kept whole; "loss" for the calls that the loss makes.
+      program: keeps every call.
     """
 
     def __init__(
@@ -101,12 +109,11 @@ class Recorder(TorchFunctionMode):
         lift: bool = False,
         inputs: bool = False,
         keep: str | None = None,
+        program: Program | None = None,
     ):
         super().__init__()
         self.calls: list[Call] = []
-        self.made_of: dict[str, tuple[str, ...]] = {}
-        self._keep = keep
-        self._nodes: dict[Any, str] = {}  # of autograd's graph -> the output that it gave
+        self._keep, self.program = keep, program
         self.taps: dict[str, torch.Tensor] = {}
         self.gradients: dict[str, torch.Tensor] = {}
         self.branches: dict[str, torch.Tensor] = {}
@@ -153,6 +160,11 @@ class Recorder(TorchFunctionMode):
             self._calls.append((name, key, source()))
             if key == self._keep:
                 self.calls.append(Call(copy.deepcopy(module), None, _cloned(args), kwargs))
+            if self.program is not None:
+                suffixes = [""] if len(args) == 1 else [f".{i}" for i in range(len(args))]
+                for suffix, arg in zip(suffixes, args, strict=True):
+                    for inner, tensor in leaves(arg, suffix, packed=True):
+                        self.program.inputs[input_key(key, inner)] = ref(tensor)
             if not self._inputs:
                 return None
             if len(args) == 1:
@@ -171,7 +183,6 @@ class Recorder(TorchFunctionMode):
         self.taps[key] = value.detach().clone()
         if not (value.is_floating_point() and torch.is_grad_enabled()):
             return value
-        self.made_of[key] = tuple(self._sources(value.grad_fn))
         if not value.requires_grad:  # a first carry, a mask: JAX gives a gradient of it
             value = value + torch.zeros_like(value, requires_grad=True)
         view, gradients = value.view_as(value), self.gradients
@@ -181,19 +192,6 @@ class Recorder(TorchFunctionMode):
             lambda gradient: gradients.__setitem__(key, gradients.get(key, gradient))
         )
         return view
-
-    def _sources(self, node: Any) -> Iterator[str]:
-        """The recorded outputs that a value is made of, nothing recorded in between."""
-        seen, waiting = set(), [node]
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if node in self._nodes:
-                yield self._nodes[node]
-            else:
-                waiting += [before for before, _ in node.next_functions]
 
     def _close(self, name: str, module: nn.Module):
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -207,6 +205,10 @@ class Recorder(TorchFunctionMode):
                     kind = known.kind if known else type(module).__name__
                     tap = Tap(name, kind, where, name in self._functional)
                     self._record(whole + suffix + hash_ + count, tap, value)
+            if self.program is not None:
+                whole, hash_, count = key.partition("#")
+                for suffix, value in leaves(output, packed=True):
+                    self.program.output(whole + suffix + hash_ + count, value)
             return output
 
         return hook
@@ -222,8 +224,6 @@ class Recorder(TorchFunctionMode):
             last = self._last = (value, value._version, value.detach().clone())
         self.taps[key] = last[2]
         if value.requires_grad:
-            if self._inputs:
-                self._nodes[value.grad_fn] = key
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
 
@@ -231,6 +231,11 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._lift:
             func, args, kwargs = self._lifted(func, args, kwargs)
+        if self.program is None:
+            return self._called(func, args, kwargs)
+        return self.program.call(func, args, kwargs, lambda: self._called(func, args, kwargs))
+
+    def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = KNOWN.get(func)
         path, key, where = self._calls[-1] if self._calls else ("", "", "")
         if path == self._keep == "loss" and getattr(nn.functional, func.__name__, None) is func:
@@ -244,6 +249,8 @@ class Recorder(TorchFunctionMode):
             key = numbered(self._seen, f"{path}.{name}" if path else name)
             if key == self._keep:
                 self.calls.append(Call(None, func, _cloned(args), kwargs))
+            if self.program is not None and isinstance(args[0], torch.Tensor):
+                self.program.inputs[input_key(key)] = ref(args[0])
             if self._inputs and isinstance(args[0], torch.Tensor):
                 args = (self._given(input_key(key), args[0]), *args[1:])
         if name in BRANCHES:
@@ -262,6 +269,8 @@ class Recorder(TorchFunctionMode):
             output = func(*args, **kwargs)
         if not inside and isinstance(output, torch.Tensor) and output.is_floating_point():
             self._record(key, Tap(path, name, source(), True), output)
+            if self.program is not None:
+                self.program.output(key, output)
         return output
 
     def _lifted(self, func: Any, args: Any, kwargs: dict) -> tuple[Any, Any, dict]:
@@ -397,7 +406,6 @@ class TorchRun:
         self.info: dict[str, dict[str, Tap]] = {}
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.kinks: dict[str, dict[str, tuple[int, ...]]] = {}
-        self.made_of: dict[str, dict[str, tuple[str, ...]]] = {}
         self.flips: dict[str, Flips] = {}
         self.lifted: dict[str, None] = {}
         self.narrow: dict[str, None] = {}
@@ -488,7 +496,7 @@ class TorchRun:
 
     def _keep(self, mode: str, recorder: Recorder) -> None:
         self.info[mode] = recorder.info
-        self.branches[mode], self.made_of[mode] = _arrays(recorder.branches), recorder.made_of
+        self.branches[mode] = _arrays(recorder.branches)
         self.kinks[mode] = recorder.kinks
         self.flips |= {f"{mode}/{key}": flips for key, flips in recorder.flips.items()}
         self.lifted |= recorder.lifted
@@ -564,17 +572,36 @@ class TorchRun:
         Args:
           phase: the update in whose training pass; None for eval mode.
         """
+        recorder = Recorder(self.model, None, self.lift, keep=key)
+        self._pass(phase, recorder)
+        return recorder.calls
+
+    def program(self, phase: Phase | None) -> Program:
+        """Every function that a pass calls, in order."""
+        program = Program()
+        recorder = Recorder(self.model, None, self.lift, program=program)
+        output, loss = self._pass(phase, recorder)
+        program.inputs |= {f"out{suffix}": ref(tensor) for suffix, tensor in leaves(output)}
+        if loss is not None:
+            program.inputs["loss"] = ref(loss)
+        return program
+
+    def _pass(self, phase: Phase | None, recorder: Recorder) -> tuple[Any, torch.Tensor | None]:
+        """One forward pass with its loss, if it has one, under a recorder; no gradients."""
         self._mode(train=phase is not None)
         inputs, targets = self._batch(self.given.batch)
-        recorder = Recorder(self.model, None, self.lift, keep=key)
-        with self._settings(), torch.no_grad(), recorder:
+        if recorder.program is not None:
+            for name, tensor in zip(self.twin.inputs, inputs, strict=True):
+                recorder.program.output(f"input/{name}", tensor)
+        loss, masked = None, self._masked(mode_name(phase) if phase else "eval")
+        with self._settings(), masked, torch.no_grad(), recorder:
             output = self._call(phase, inputs)
             if phase is not None:
                 targets += [self._cross(a) for a in self.given.cotangents.get(phase.name, [])]
                 recorder.scope("loss")
-                self._objective(phase, output, targets)
+                loss = self._objective(phase, output, targets)
         self._reload()
-        return recorder.calls
+        return output, loss
 
     def _still(self, phase: Phase) -> None:
         """Exact zeros for gradients that are zero by analysis."""

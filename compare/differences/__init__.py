@@ -40,7 +40,8 @@ class Site:
 
     Args:
       kind: the class of PyTorch's module ("LayerNorm"), the name of the function ("gelu",
-        "cross_entropy"), "glue" between two layers, or the optimizer's class ("Adam").
+        "cross_entropy", "matmul"), "glue" between two layers as a whole, or the optimizer's class
+        ("Adam").
       what: "output", "gradient" (of its input), "param" (the gradient of a parameter), "buffer",
         "loss" or "update" (a parameter after one optimizer step).
       theirs: JAX's value, with PyTorch's axes.
@@ -52,6 +53,8 @@ class Site:
       cotangent: of "gradient" and "param", the gradient of the place's output.
       name: of "param", "buffer" and "update", the parameter's or buffer's own name ("weight").
       jax: hyper-parameters of JAX's module as far as they are known ("epsilon", "strides", …).
+      within: of a function that is part of glue: the glue's result with another in its place.
+      towards: of glue: the kind of the layer that it leads to.
       optimizer: of "update", {"options": torch's keywords, "gradient", "param", "state": {slot:
         array}, "step": updates made before}.
     """
@@ -68,6 +71,8 @@ class Site:
     cotangent: np.ndarray | None = None
     name: str = ""
     jax: Mapping[str, Any] = field(default_factory=dict)
+    within: Callable[[Any], Any] | None = None
+    towards: str = ""
     optimizer: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, **attributes: Any) -> Callable[[], Any]:
@@ -103,6 +108,11 @@ class Site:
         """What `what` asks for, of one call: its output, its input's gradient, a buffer, …"""
         import torch
 
+        if self.within is not None:
+            own = {id(value): index for index, value in enumerate(self.args)}
+            return self.within(
+                lambda *args, **_: call(*(args[own[id(x)]] if id(x) in own else x for x in inputs))
+            )
         with torch.enable_grad():
             given = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in inputs]
             floats = [x for x in given if isinstance(x, torch.Tensor) and x.is_floating_point()]

@@ -181,6 +181,12 @@ def _softplus() -> tuple[float, float]:
 def _softplus_forms(site: Site) -> Iterator[Edit]:
     import torch.nn.functional as F
 
+    if site.kind == "glue":
+        if site.towards in ("softplus", "Softplus"):
+            for b in (2.0, 0.5, 3.0, 5.0, 10.0):
+                line = f"F.softplus(x, beta={b:g})"
+                yield Edit("jax.nn.softplus(x)", line, lambda b=b: b * to_torch(site.ours))
+        return
     beta, threshold = option(site, "beta", 1, 1.0), option(site, "threshold", 2, 20.0)
     right = f"jax.nn.softplus({beta:g} * x) / {beta:g}"
     for b in dict.fromkeys((site.jax.get("beta") or 1.0, 1.0, beta)):
@@ -199,7 +205,7 @@ softplus = Difference(
     jax="jax.nn.softplus(x): neither argument",
     fix_torch="F.softplus(x, threshold=1e9)",
     fix_jax="jax.nn.softplus(beta * x) / beta",
-    kinds="softplus|Softplus",
+    kinds="softplus|Softplus|glue",
     measure=_softplus,
     edits=_softplus_forms,
 )
@@ -458,7 +464,7 @@ missing = Difference(
     jax="Dense and Conv have none of their own: forgotten, or called in layer and model",
     fix_torch="leave the activation out",
     fix_jax="call the activation once",
-    kinds=ACTIVATIONS + "|dropout|Dropout",
+    kinds=ACTIVATIONS + "|dropout|Dropout|clamp(_min|_max)?|clip",
     measure=_missing,
     edits=_missing_or_twice,
 )
@@ -1153,16 +1159,44 @@ def _stopped() -> tuple[float, float]:
     )
 
 
+def _is_float(value: Any) -> bool:
+    return hasattr(value, "is_floating_point") and value.is_floating_point()
+
+
+def _detached(args: tuple[Any, ...], index: int) -> tuple[Any, ...]:
+    """The arguments with one of their tensors detached."""
+    from torch.utils._pytree import tree_leaves, tree_map
+
+    floats = [value for value in tree_leaves(args) if _is_float(value)]
+    return tree_map(lambda value: value.detach() if value is floats[index] else value, args)
+
+
 def _stopped_forms(site: Site) -> Iterator[Edit]:
+    from torch.utils._pytree import tree_leaves
+
+    text = "no stop_gradient between the two layers"
     if site.kind == "glue":
-        nothing, text = np.zeros_like(site.theirs), "no stop_gradient between the two layers"
-        yield Edit(text, "x.detach()", lambda: nothing)
-        return
-    yield Edit(
-        "no stop_gradient here, or straight through it",
-        "x.detach()",
-        after(site, lambda y: y.detach() + 0.0 * y),
-    )
+        nothing, within = np.zeros_like(site.theirs), site.within
+        yield Edit(text, "x.detach()", lambda: within(None) if within else nothing)
+    elif site.within is not None:
+        yield Edit(text, f"{site.kind}(…).detach()", after(site, lambda y: y.detach()))
+        function: Any = site.function
+        for index in range(sum(map(_is_float, tree_leaves(site.args)))):
+            yield Edit(
+                text,
+                f"{site.kind}(…), its argument {index + 1} detached",
+                site.called(
+                    function=lambda *args, index=index, **given: function(
+                        *_detached(args, index), **given
+                    )
+                ),
+            )
+    else:
+        yield Edit(
+            "no stop_gradient here, or straight through it",
+            "x.detach()",
+            after(site, lambda y: y.detach() + 0.0 * y),
+        )
 
 
 stopped = Difference(
@@ -1172,7 +1206,7 @@ stopped = Difference(
     jax="jax.lax.stop_gradient(x), forgotten or put elsewhere",
     fix_torch="x.detach() where JAX has jax.lax.stop_gradient",
     fix_jax="jax.lax.stop_gradient(x) where PyTorch has x.detach()",
-    kinds=ACTIVATIONS + "|softmax|log_softmax|Softmax|LogSoftmax|glue",
+    kinds=ACTIVATIONS + r"|Softmax|LogSoftmax|[a-z]\w*",  # every function, and glue
     measure=_stopped,
     edits=_stopped_forms,
     whats=("gradient",),

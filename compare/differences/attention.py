@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
+from compare.differences import Difference, Edit, Site, attention_by_hand
 from compare.differences.layers import rewritten, settings
 from compare.differences.measuring import flax64, gap, jax64, normal
 
@@ -236,8 +236,16 @@ def _plain(site: Site) -> bool:
 
 def _guarded(
     edits: Callable[[Site], Iterator[Edit]],
+    written_out: Callable[[Site], Iterator[Edit]] = lambda _: iter(()),
 ) -> Callable[[Site], Iterator[Edit]]:
-    return lambda site: edits(site) if _plain(site) else iter(())
+    """The edits of the layer; of attention that is written out, those of its functions."""
+
+    def found(site: Site) -> Iterator[Edit]:
+        if site.kind not in (MODULE, FUNCTION):
+            return written_out(site)
+        return edits(site) if _plain(site) else iter(())
+
+    return found
 
 
 # The differences ------------------------------------------------------------------------------
@@ -372,9 +380,9 @@ polarity = Difference(
     jax="nn.MultiHeadDotProductAttention: True is attended",
     fix_torch="key_padding_mask=~mask",
     fix_jax="mask=~key_padding_mask[:, None, None, :]",
-    kinds=KINDS,
+    kinds=f"{KINDS}|masked_fill|where|add",
     measure=_polarity,
-    edits=_guarded(_other_masks),
+    edits=_guarded(_other_masks, attention_by_hand.polarities),
 )
 
 
@@ -415,6 +423,9 @@ def _glue_splits(site: Site) -> Iterator[Edit]:
 def _head_splits(site: Site) -> Iterator[Edit]:
     if site.kind == "glue":
         yield from _glue_splits(site)
+        return
+    if site.kind != MODULE:
+        yield from attention_by_hand.splits(site)
         return
     if not _plain(site):
         return
@@ -458,7 +469,7 @@ head_split = Difference(
     jax="kernels (E, heads, D): a reshape to (E, D, heads) gives no error",
     fix_torch="weight.unflatten(0, (D, heads)).transpose(0, 1).flatten(0, 1)",
     fix_jax="weight.T.reshape(E, heads, D), out: weight.T.reshape(heads, D, E)",
-    kinds=f"{MODULE}|glue",
+    kinds=f"{MODULE}|glue|{attention_by_hand.SPLITS}|{attention_by_hand.MOVES}",
     measure=_head_split,
     edits=_head_splits,
 )
@@ -512,9 +523,9 @@ attention_scale = Difference(
     jax="nn.dot_product_attention: the same; jnp.einsum alone has none",
     fix_torch="scale=1.0",
     fix_jax="query / jnp.sqrt(D)",
-    kinds=KINDS,
+    kinds=f"{KINDS}|matmul|einsum|div|mul|squeeze|masked_fill|where",
     measure=_scale,
-    edits=_guarded(_scales),
+    edits=_guarded(_scales, attention_by_hand.scales),
 )
 
 
@@ -586,9 +597,9 @@ causal = Difference(
     jax="is_causal=True: the same; jnp.tril(k=keys - rows) by hand lets the last row see all",
     fix_torch="attn_mask=torch.ones(rows, keys).tril(keys - rows).bool()",
     fix_jax="jnp.tril(jnp.ones((rows, keys), bool))",
-    kinds=KINDS,
+    kinds=f"{KINDS}|tril|triu|{attention_by_hand.COMPARISONS}",
     measure=_causal,
-    edits=_guarded(_causal_masks),
+    edits=_guarded(_causal_masks, attention_by_hand.starts),
 )
 
 
@@ -701,9 +712,9 @@ packed_order = Difference(
     jax="three kernels by name: which rows go where is the port's",
     fix_torch="in_proj_weight's thirds permuted",
     fix_jax="jnp.split(in_proj_weight, 3): query, key, value",
-    kinds=KINDS,
+    kinds=f"{KINDS}|matmul",
     measure=_packed_order,
-    edits=_guarded(_packed_orders),
+    edits=_guarded(_packed_orders, attention_by_hand.swaps),
 )
 
 

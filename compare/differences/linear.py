@@ -862,15 +862,16 @@ def _flatten_orders(site: Site) -> Iterator[Edit]:
     source: Any = site.inputs[0] if site.inputs else None
     if getattr(source, "ndim", 0) < 3:
         return
-    own = tuple(range(1, source.ndim))
+    own, shape = tuple(range(1, source.ndim)), site.theirs.shape
+    if site.within is not None:
+        function: Any = site.function
+        shape = function(*site.args, **site.kwargs).shape
     for order in itertools.permutations(own):
         if order != own:
             yield Edit(
                 "x.transpose(0, 3, 1, 2) before the reshape: PyTorch flattens (C, H, W)",
                 f"x.permute(0, {', '.join(map(str, order))}).flatten(1)",
-                site.replaced(
-                    lambda x, *_, order=order: x.permute(0, *order).reshape(site.theirs.shape)
-                ),
+                site.replaced(lambda x, *_, order=order: x.permute(0, *order).reshape(shape)),
             )
 
 
@@ -895,6 +896,16 @@ def _reversed_axes() -> tuple[float, float]:
 def _axis_orders(site: Site) -> Iterator[Edit]:
     import torch
 
+    if site.within is not None:
+        function: Any = site.function
+        x, shape = site.inputs[0], function(*site.args, **site.kwargs).shape
+        for order in itertools.permutations(range(min(x.ndim, 5))):
+            yield Edit(
+                "the axes in PyTorch's order before the reshape",
+                f"x.permute{order}.reshape{tuple(shape)} for {site.kind}",
+                site.replaced(lambda x, *_, o=order: x.permute(o).reshape(shape)),
+            )
+        return
     sources = [site.ours, *site.inputs[:1]]
     for name, source in zip(("y", "x"), sources, strict=False):
         value = torch.as_tensor(source)
@@ -1156,6 +1167,9 @@ def _padding_row() -> tuple[float, float]:
 def _padding_rows(site: Site) -> Iterator[Edit]:
     import torch.nn.functional as F
 
+    if site.kind == "glue":
+        yield from _padding_zeros(site)
+        return
     index = settings(site, EMBED).padding_idx
     if index is None:
         return
@@ -1175,6 +1189,20 @@ def _padding_rows(site: Site) -> Iterator[Edit]:
     )
 
 
+def _padding_zeros(site: Site) -> Iterator[Edit]:
+    """After the embedding: the rows of one id are zero."""
+    rows: Any = site.inputs[0] if site.inputs else None
+    for ids in site.inputs[1:]:
+        if ids.is_floating_point() or tuple(ids.shape) != site.ours.shape[:-1]:
+            continue
+        for index in sorted(set(ids.flatten().tolist())):
+            yield Edit(
+                f"no mask of the id {index} here",
+                f"nn.Embedding(…, padding_idx={index}), its row zero",
+                lambda i=ids, pad=index: rows.masked_fill((i == pad)[..., None], 0),
+            )
+
+
 padding_idx = Difference(
     code="EMB-01",
     title="padding_idx",
@@ -1182,7 +1210,7 @@ padding_idx = Difference(
     jax="nn.Embed: no such argument; the row is trained, or masked to zero by hand",
     fix_torch="padding_idx=None",
     fix_jax="w.at[i].set(lax.stop_gradient(w[i])), the row's value as it is",
-    kinds=EMBED_KINDS,
+    kinds=f"{EMBED_KINDS}|glue",
     measure=_padding_row,
     edits=_padding_rows,
     whats=("output", "param"),
@@ -1294,6 +1322,8 @@ def _embedding_scale() -> tuple[float, float]:
 def _scales(site: Site) -> Iterator[Edit]:
     import torch
 
+    if site.kind in ("glue", "add") and site.ours.ndim != 3:
+        return  # no sequence of embedded tokens
     for name, power in {
         "sqrt(dim)": 0.5,
         "dim": 1.0,
@@ -1301,6 +1331,13 @@ def _scales(site: Site) -> Iterator[Edit]:
         "1 / dim": -1.0,
     }.items():
         factor = site.ours.shape[-1] ** power if site.ours.ndim else 1.0
+        if site.within is not None:  # and then something is added, positions for one
+            for line, form in {
+                "(x * {}) + y": lambda x, y, f=factor: x * f + y,
+                "x + y * {}": lambda x, y, f=factor: x + y * f,
+            }.items():
+                yield Edit(f"without the factor {name}", line.format(name), site.replaced(form))
+            continue
         yield Edit(
             f"without the factor {name}",
             f"* {name}",
@@ -1315,7 +1352,7 @@ embedding_scale = Difference(
     jax="nn.Embed: the same; many Transformers multiply by sqrt(dim)",
     fix_torch="embedding(ids) * dim**0.5",
     fix_jax="without the factor",
-    kinds=f"{EMBED_KINDS}|glue",
+    kinds=f"{EMBED_KINDS}|glue|add",
     measure=_embedding_scale,
     edits=_scales,
     whats=EVERYTHING,

@@ -183,7 +183,7 @@ FAULTS = table(
         "sigmoid for tanh": ("forward", "generator", "ACT-08"),
         "slope of Keras": ("forward", "discriminator.leaky_relu", "ACT-03"),
         "sigmoid at the end": ("forward", "discriminator", "ACT-11"),
-        "real and fake swapped": ("forward", ("discriminator#1", "the output"), None),
+        "real and fake swapped": ("forward", ("discriminator", "the output"), None),
         "real logits twice": ("forward", ("discriminator#1", "the output"), None),
         "real mixed into the fakes": ("forward", ("generator", "discriminator"), None),
         "labels swapped": ("forward", "the loss", None),

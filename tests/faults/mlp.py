@@ -157,7 +157,7 @@ FAULTS = table(
         "squared probabilities": ("forward", "the loss", None),
         "gradient doubled": ("gradients", ("norm", "fc2"), None),
         "gradient clipped": ("gradients", ("fc2", "relu"), None),
-        "residual detached": ("gradients", ("norm", "fc2"), "GRAD-13"),
+        "residual detached": ("gradients", ("norm", "fc3"), "GRAD-13"),
         "plain momentum": ("step", OPTIMIZER, "OPT-07"),
         "momentum dampened": ("step", OPTIMIZER, "OPT-06"),
         "no weight decay": ("step", OPTIMIZER, "OPT-03"),

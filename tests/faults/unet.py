@@ -181,7 +181,7 @@ FAULTS = table(
         "skip of zeros": ("forward", ("selu", "outc"), None),
         "skip after, not before": ("forward", ("selu", "outc"), None),
         "channels shuffled": ("forward", ("selu", "outc"), None),
-        "skip detached": ("gradients", ("leaky_relu", "down"), "GRAD-13"),
+        "skip detached": ("gradients", ("leaky_relu", "outc"), "GRAD-13"),
         "output normalised": ("forward", ("outc", "the output"), None),
         "output's rows backwards": ("forward", ("outc", "the output"), None),
         "squares for the absolute": ("forward", "the loss", "LOSS-11"),

@@ -142,7 +142,7 @@ FAULTS = table(
         "another silu": ("forward", ("dec2", "silu"), None),
         "square kernel not transposed": ("forward", "dec2", "LIN-01"),
         "logits for probabilities": ("forward", ("out", "the output"), "ACT-10"),
-        "mean and logvar swapped": ("forward", ("sigmoid", "the output"), None),
+        "mean and logvar swapped": ("forward", ("mean", "the output"), None),
         "likelihood summed": ("forward", "the loss", "LOSS-01"),
         "a half of the likelihood": ("forward", "the loss", "LOSS-09"),
         "likelihood of the absolute": ("forward", "the loss", "LOSS-11"),
