@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
+from compare.differences import Difference, Edit, Site, normalisation, recurrent
 from compare.differences.calls import after, before, jax_gradient, option, torch_gradient, without
 from compare.differences.measuring import gap, grid, jax64, normal
 from compare.share import to_torch
@@ -1158,6 +1159,10 @@ def _stopped_forms(site: Site) -> Iterator[Edit]:
         nothing, text = np.zeros_like(site.theirs), "no stop_gradient between the two layers"
         yield Edit(text, "x.detach()", lambda: nothing)
         return
+    for family in (recurrent, normalisation):
+        if re.fullmatch(family.KINDS, site.kind):
+            yield from family.stopped(site)
+            return
     yield Edit(
         "no stop_gradient here, or straight through it",
         "x.detach()",
@@ -1172,8 +1177,10 @@ stopped = Difference(
     jax="jax.lax.stop_gradient(x), forgotten or put elsewhere",
     fix_torch="x.detach() where JAX has jax.lax.stop_gradient",
     fix_jax="jax.lax.stop_gradient(x) where PyTorch has x.detach()",
-    kinds=ACTIVATIONS + "|softmax|log_softmax|Softmax|LogSoftmax|glue",
+    kinds=ACTIVATIONS
+    + "|softmax|log_softmax|Softmax|LogSoftmax|glue"
+    + f"|{recurrent.KINDS}|{normalisation.KINDS}",
     measure=_stopped,
     edits=_stopped_forms,
-    whats=("gradient",),
+    whats=("gradient", "param"),
 )
