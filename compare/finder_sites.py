@@ -56,7 +56,8 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         yield glue  # what it does after the last of its children
         return
     tensors = replay.reference()
-    cotangent = tensors.get(f"{origin.mode}/gradient/layer/{place}")
+    outputs = [k for k in info if called(k, info[k]) == key]
+    cotangents = [tensors.get(f"{origin.mode}/gradient/layer/{k}") for k in outputs or [place]]
     fields = replay.hyperparameters(origin.jax)
     for named in dict.fromkeys((kind, info[place].kind if place in info else kind)):
         yield Site(
@@ -69,9 +70,10 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
             call.function,
             call.args,
             call.kwargs,
-            cotangent,
+            cotangents[0] if len(cotangents) == 1 else cotangents,
             name,
             fields,
+            output=outputs.index(place) if place in outputs else 0,
         )
 
 

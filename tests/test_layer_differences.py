@@ -18,6 +18,7 @@ from torch import nn
 
 from compare.differences import Edit, Site, catalogue, pooling
 from compare.differences.measuring import first, flax64, jax64, last, normal
+from compare.differences.recurrent import imitation as recurrent_imitation
 from compare.share import to_numpy
 
 CATALOGUE = catalogue()
@@ -675,7 +676,7 @@ def _known_momentum() -> Site:
 
 
 cases("BN-02", statistic, biased=("running_var",))
-cases("BN-06", lambda: statistic("running_mean", stored=True), not_stored=())
+cases("BN-08", lambda: statistic("running_mean", stored=True), not_stored=())
 cases("BN-06", lambda: statistic("running_mean", train=False), stored_in_eval=())
 cases("BN-06", batch, train_with_stored=(True, True), eval_with_batch=(False, False))
 
@@ -783,6 +784,28 @@ def _layer_norm_gradient() -> Site:
     return site
 
 
+def detached_statistics(stop_mean: bool) -> Site:
+    """Layer norm with its statistics behind a stop_gradient."""
+    module, g = filled(nn.LayerNorm(6)), normal(4, 6, seed=3)
+
+    def wrong(x: Any, g: Any, w: Any, b: Any) -> Any:
+        def value(x: Any) -> Any:
+            mean = x.mean(-1, keepdims=True)
+            root = lax.stop_gradient(jnp.sqrt(x.var(-1, keepdims=True) + 1e-5))
+            mean = lax.stop_gradient(mean) if stop_mean else mean
+            return (g * ((x - mean) / root * w + b)).sum()
+
+        return jax.grad(value)(x)
+
+    theirs = jax64(wrong, X, g, *numbers(module))
+    site = Site("LayerNorm", "gradient", theirs, theirs, (X,), module, cotangent=to_numpy(g))
+    site.ours = to_numpy(site.result(module, X))
+    return site
+
+
+cases("GRAD-13", detached_statistics, both_statistics=(True,), variance=(False,))
+
+
 @case("LN-02", "last axis alone")
 def _layer_axes() -> Site:
     module, x = nn.LayerNorm([4, 6], elementwise_affine=False), normal(2, 4, 6)
@@ -813,9 +836,16 @@ cases(
     "LN-04",
     by_hand,
     ddof=(lambda x, m: (x - m) / jnp.sqrt(x.var(-1, keepdims=True, ddof=1) + 1e-5),),
-    deviation=(lambda x, m: (x - m) / (x.std(-1, keepdims=True) + 1e-5),),
     both=(lambda x, m: (x - m) / (x.std(-1, keepdims=True, ddof=1) + 1e-5),),
     no_mean=(lambda x, m: x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5),),
+)
+
+
+cases(
+    "LN-01",
+    by_hand,
+    beside_the_root=(lambda x, m: (x - m) / (x.std(-1, keepdims=True) + 1e-5),),
+    beside_another=(lambda x, m: (x - m) / (x.std(-1, keepdims=True) + 1e-6),),
 )
 
 
@@ -1152,6 +1182,116 @@ def _reversed_time() -> Site:
     return module_site(module, wrong, SERIES)
 
 
+def stacked(kind: str, one: Callable[..., Any]) -> Site:
+    """Two layers, of which the second alone has the mistake."""
+    module, right = recurrent(kind, num_layers=2), lstm() if kind == "LSTM" else gru()
+
+    def wrong(x: Any, *rows: Any) -> Any:
+        return scan(one)(scan(right)(x, *rows[:4]), *rows[4:])
+
+    return module_site(module, jax64(wrong, SERIES, *numbers(module)), SERIES)
+
+
+cases("RNN-01", stacked, second_layer=("LSTM", lstm((0, 2, 1, 3))))
+cases("RNN-02", stacked, second_layer=("LSTM", lstm(factors=(1, 0))))
+cases("RNN-05", stacked, second_layer=("LSTM", lstm(forget=1.0)))
+cases("RNN-07", stacked, second_layer=("GRU", gru("before")))
+cases("RNN-09", stacked, second_layer=("GRU", gru("update")))
+
+
+def padded(output: int, seen: Callable[[Any, Any], Any]) -> Site:
+    """A packed sequence beside flax's layer, which is not told the lengths."""
+    module, lengths = recurrent("GRU"), torch.tensor([5, 3])
+    given = nn.utils.rnn.pack_padded_sequence(SERIES, lengths, batch_first=True)
+    ours, state = module(given)
+    ours = (nn.utils.rnn.pad_packed_sequence(ours)[0], state)[output]
+    x = nn.utils.rnn.pad_packed_sequence(given, batch_first=True)[0]
+    y = jax64(scan(gru()), x, *numbers(module))
+    theirs = seen(y, lengths)
+    return Site("GRU", "output", theirs, to_numpy(ours), (given,), module, output=output)
+
+
+cases("RNN-11", padded, padding=(0, lambda y, _: y.swapaxes(0, 1)))
+cases("RNN-12", padded, state=(1, lambda y, _: y[None, :, -1]))
+
+
+def detached(kind: str, what: str, step: Callable[..., Any], name: str = "") -> Site:
+    """A loop that stops the gradient of its state; outputs and last cell state are used."""
+    module, pull = recurrent(kind), (normal(2, 5, 4, seed=9), None, normal(1, 2, 4, seed=8))
+    pull = pull if kind == "LSTM" else pull[:2]
+
+    def value(x: Any, pulls: Any, *rows: Any) -> Any:
+        carry, total = (jnp.zeros((2, 4)),) * 2, 0.0
+        for t in range(5):
+            carry = step(x[:, t], carry, *rows)
+            total = total + (carry[0] * pulls[0][:, t]).sum()
+        return total + (carry[1] * pulls[1][0]).sum() if kind == "LSTM" else total
+
+    which = [n for n, _ in module.named_parameters()].index(name) + 2 if name else 0
+    pulls = [p for p in pull if p is not None]
+    theirs = jax64(
+        lambda x, *a: jax.grad(value, which)(x, a[: len(pulls)], *a[len(pulls) :]),
+        *(SERIES, *pulls, *numbers(module)),
+    )
+    site = Site(kind, what, theirs, theirs, (SERIES,), module, cotangent=pull, name=name)
+    site.ours = to_numpy(site.result(module, SERIES))
+    return site
+
+
+def truncated(x: Any, carry: Any, *rows: Any) -> Any:
+    return gru()(x, lax.stop_gradient(carry), *rows)
+
+
+def cell_detached(x: Any, carry: Any, *rows: Any) -> Any:
+    return lstm()(x, (carry[0], lax.stop_gradient(carry[1])), *rows)
+
+
+cases(
+    "GRAD-13",
+    detached,
+    state=("GRU", "gradient", truncated),
+    state_parameter=("GRU", "param", truncated, "weight_ih_l0"),
+    cell_state=("LSTM", "gradient", cell_detached),
+    cell_state_parameter=("LSTM", "param", cell_detached, "bias_hh_l0"),
+)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("given", ["batch first", "time first", "one sequence", "packed", "state"])
+def test_the_imitation_is_pytorch_s(kind: str, layers: int, both: bool, given: str):
+    options: dict[str, Any] = {"num_layers": layers, "bidirectional": both}
+    module, x = recurrent(kind, batch_first=given != "time first", **options), normal(3, 5, 3)
+    sizes = torch.tensor([5, 2, 3])
+    pack = nn.utils.rnn.pack_padded_sequence(x, sizes, batch_first=True, enforce_sorted=False)
+    x = {"packed": pack, "one sequence": x[0]}.get(given, x)
+    h = normal(layers * (1 + both), 3, 4)
+    state = () if given != "state" else ((h, h + 1),) if kind == "LSTM" else (h,)
+    with torch.no_grad():
+        ours, theirs = module(x, *state), recurrent_imitation(module, x, *state)
+    if given == "packed":
+        ours = nn.utils.rnn.pad_packed_sequence(ours[0])[0], ours[1]
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_imitated_cell_is_pytorch_s(kind: str, bias: bool):
+    module, x, h = filled(getattr(nn, kind)(3, 4, bias=bias)), normal(2, 3), normal(2, 4)
+    with torch.no_grad():
+        ours = module(x, (h, h + 1) if kind == "LSTMCell" else h)
+        theirs = recurrent_imitation(module, x, (h, h + 1) if kind == "LSTMCell" else h)
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-14)
+
+
+def test_the_imitation_projects_the_state():
+    module = recurrent("LSTM", proj_size=2, num_layers=2)
+    with torch.no_grad():
+        imitated = recurrent_imitation(module, SERIES)
+        torch.testing.assert_close(imitated, module(SERIES), rtol=0, atol=1e-14)
+
+
 # Attention ------------------------------------------------------------------------------------
 
 QUERY, KEY, VALUE = (normal(2, 3, 4, 5, seed=i) for i in range(3))  # (N, heads, length, D)
@@ -1196,9 +1336,11 @@ cases(
     "ATT-03",
     masked,
     inverted=(lambda q, k, v, m: attend(q, k, v, ~m),),
-    missing=(lambda q, k, v, m: attend(q, k, v),),
     transposed=(lambda q, k, v, m: attend(q, k, v, m.T),),
 )
+
+
+cases("ATT-12", masked, missing=(lambda q, k, v, m: attend(q, k, v),))
 
 
 def causal(wrong: Callable[..., Any]) -> Site:
@@ -1316,6 +1458,27 @@ cases(
     query_and_key=(lambda p: {**p, "query": p["key"], "key": p["query"]},),
     rotated=(lambda p: {**p, "query": p["value"], "key": p["query"], "value": p["key"]},),
 )
+
+
+def parted(shape: tuple[int, ...]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The packed rows as (..., 3, ...)."""
+
+    def change(params: dict[str, Any]) -> dict[str, Any]:
+        names = ("query", "key", "value")
+        kernel = torch.cat([params[n]["kernel"].reshape(15, 15) for n in names], 1)
+        bias = torch.cat([params[n]["bias"].reshape(15) for n in names])
+        kernels = kernel.reshape(15, *shape).unbind(-2)
+        biases = bias.reshape(shape).unbind(-2)
+        taken = {
+            n: {"kernel": k.reshape(15, 3, 5), "bias": b.reshape(3, 5)}
+            for n, k, b in zip(names, kernels, biases, strict=True)
+        }
+        return {**params, **taken}
+
+    return change
+
+
+cases("ATT-10", multihead, features=(parted((15, 3, 1)),), heads=(parted((3, 3, 5)),))
 cases(
     "ATT-11",
     multihead,
@@ -1352,6 +1515,30 @@ def _mask_polarity() -> Site:
 @case("ATT-07", "module")
 def _module_causal() -> Site:
     return multihead(NOTHING, triangle(1)[None, None], attn_mask=~TRIANGLE)
+
+
+@case("ATT-09", "padding")
+def _padded_softmax() -> Site:
+    site = multihead(NOTHING, key_padding_mask=HIDDEN)
+    wi, bi, wo, bo = numbers(site.module)
+
+    def wrong(x: Any, wi: Any, bi: Any, wo: Any, bo: Any, mask: Any) -> Any:
+        packed = (x @ wi.T + bi).reshape(2, 4, 3, 3, 5)
+        q, k, v = (packed[:, :, i].swapaxes(1, 2) for i in range(3))
+        y = attend(q, k, v, mask, axis=-2).swapaxes(1, 2).reshape(2, 4, 15)
+        return y @ wo.T + bo
+
+    mask = ~HIDDEN[:, None, None, :].numpy()
+    site.theirs = jax64(wrong, TOKENS, wi, bi, wo, bo, mask)
+    return site
+
+
+@case("ATT-01", "module's batch axis, the padding forgotten")
+def _module_batch_padded() -> Site:
+    site = multihead(NOTHING, key_padding_mask=HIDDEN)
+    turned = filled(nn.MultiheadAttention(15, 3))
+    site.theirs = to_numpy(turned(TOKENS, TOKENS, TOKENS)[0])
+    return site
 
 
 @case("ATT-01", "module's batch axis")

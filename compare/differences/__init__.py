@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,9 @@ class Site:
         values it was made of.
       module: of a module, a float64 copy with its parameters, in the mode of the run.
       function, args, kwargs: of a function, the call that PyTorch made.
-      cotangent: of "gradient" and "param", the gradient of the place's output.
+      cotangent: of "gradient" and "param", the gradient of the place's output; of several outputs
+        one each, None where none comes.
+      output: which of several outputs `theirs` is.
       name: of "param", "buffer" and "update", the parameter's or buffer's own name ("weight").
       jax: hyper-parameters of JAX's module as far as they are known ("epsilon", "strides", …).
       within: of a function that is part of glue: the glue's result with another in its place.
@@ -68,12 +70,13 @@ class Site:
     function: Callable | None = None
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    cotangent: np.ndarray | None = None
+    cotangent: np.ndarray | Sequence[np.ndarray | None] | None = None
     name: str = ""
     jax: Mapping[str, Any] = field(default_factory=dict)
     within: Callable[[Any], Any] | None = None
     towards: str = ""
     optimizer: Mapping[str, Any] = field(default_factory=dict)
+    output: int = 0
 
     def changed(self, **attributes: Any) -> Callable[[], Any]:
         """The module's result with some of its attributes changed: `changed(eps=1e-6)`."""
@@ -122,21 +125,32 @@ class Site:
             output = call(*given, **keywords)
             if self.what == "buffer":
                 return dict(call.named_buffers())[self.name]
+            outputs = list(_tensors(output))
             if self.what in ("output", "loss"):
-                return _first(output)
+                return outputs[self.output if len(outputs) > 1 else 0]
             if self.what == "param":
                 leaf = dict(call.named_parameters())[self.name].requires_grad_()
             else:
                 leaf = floats[0]
-            cotangent = torch.as_tensor(self.cotangent, dtype=leaf.dtype)
-            (gradient,) = torch.autograd.grad(_first(output), leaf, cotangent)
+            several = isinstance(self.cotangent, (tuple, list))
+            cotangents: Any = self.cotangent if several else (self.cotangent,)
+            back = [
+                (y, torch.as_tensor(g, dtype=y.dtype))
+                for y, g in zip(outputs, cotangents, strict=False)
+                if g is not None
+            ]
+            ends, given = zip(*back, strict=True)
+            (gradient,) = torch.autograd.grad(ends, leaf, given)
             return gradient
 
 
-def _first(output: Any) -> Any:
-    while isinstance(output, (tuple, list)):
-        output = output[0]
-    return output
+def _tensors(output: Any) -> Iterator[Any]:
+    """The tensors of nested tuples."""
+    if isinstance(output, (tuple, list)):
+        for item in output:
+            yield from _tensors(item)
+    elif output is not None:
+        yield output
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
+from compare.differences import Difference, Edit, Site, normalisation, recurrent
 from compare.differences.calls import after, before, jax_gradient, option, torch_gradient, without
 from compare.differences.measuring import gap, grid, jax64, normal
 from compare.share import to_torch
@@ -1178,7 +1179,8 @@ def _stopped_forms(site: Site) -> Iterator[Edit]:
     if site.kind == "glue":
         nothing, within = np.zeros_like(site.theirs), site.within
         yield Edit(text, "x.detach()", lambda: within(None) if within else nothing)
-    elif site.within is not None:
+        return
+    if site.within is not None:
         yield Edit(text, f"{site.kind}(…).detach()", after(site, lambda y: y.detach()))
         function: Any = site.function
         for index in range(sum(map(_is_float, tree_leaves(site.args)))):
@@ -1191,12 +1193,16 @@ def _stopped_forms(site: Site) -> Iterator[Edit]:
                     )
                 ),
             )
-    else:
-        yield Edit(
-            "no stop_gradient here, or straight through it",
-            "x.detach()",
-            after(site, lambda y: y.detach() + 0.0 * y),
-        )
+        return
+    for family in (recurrent, normalisation):
+        if re.fullmatch(family.KINDS, site.kind):
+            yield from family.stopped(site)
+            return
+    yield Edit(
+        "no stop_gradient here, or straight through it",
+        "x.detach()",
+        after(site, lambda y: y.detach() + 0.0 * y),
+    )
 
 
 stopped = Difference(
@@ -1206,8 +1212,10 @@ stopped = Difference(
     jax="jax.lax.stop_gradient(x), forgotten or put elsewhere",
     fix_torch="x.detach() where JAX has jax.lax.stop_gradient",
     fix_jax="jax.lax.stop_gradient(x) where PyTorch has x.detach()",
-    kinds=ACTIVATIONS + r"|Softmax|LogSoftmax|[a-z]\w*",  # every function, and glue
+    kinds=ACTIVATIONS
+    + r"|Softmax|LogSoftmax|[a-z]\w*"  # every function, and glue
+    + f"|{recurrent.KINDS}|{normalisation.KINDS}",
     measure=_stopped,
     edits=_stopped_forms,
-    whats=("gradient",),
+    whats=("gradient", "param"),
 )

@@ -179,14 +179,15 @@ def _attention(
     splits: tuple[Split, Split, Split] = (_heads, _heads, _heads),
     merge: Callable[[Any], Any] = _merged,
     order: tuple[int, ...] = (0, 1, 2),
+    thirds: Callable[[Any], tuple[Any, ...]] = lambda packed: packed.chunk(3),
     biases: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     change: Callable[[int, Any], Any] = lambda _, w: w,
     **how: Any,
 ) -> Callable[[], Any]:
     """The layer or function from its formula, with something done otherwise.
 
-    `order` is what the packed rows are taken for; `biases` weigh those of query, key, value and
-    output; `change` is given the four weights by number.
+    `thirds` parts the packed rows, `order` is what the parts are taken for; `biases` weigh those
+    of query, key, value and output; `change` is given the four weights by number.
     """
     given = _given(site)
     mask = how.pop("mask", given.mask)
@@ -207,11 +208,11 @@ def _attention(
 
         packed = m.in_proj_weight
         rows = (
-            packed.chunk(3)
+            thirds(packed)
             if packed is not None
             else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
         )
-        row_biases = [0.0] * 3 if m.in_proj_bias is None else m.in_proj_bias.chunk(3)
+        row_biases = [0.0] * 3 if m.in_proj_bias is None else thirds(m.in_proj_bias)
         values = []
         for i, (x, split) in enumerate(zip((q, k, v), splits, strict=True)):
             x = x if m.batch_first else x.transpose(0, 1)
@@ -275,13 +276,19 @@ def _layouts(site: Site) -> Iterator[Edit]:
     ):
         yield Edit(line, what, _attention(site, core))
         yield Edit(line, f"{what}, no mask", _attention(site, core, mask=None))
-    if site.module is not None:
-        own = site.module.batch_first
-        yield Edit(
-            "the batch on the axis where PyTorch has it",
-            f"batch_first={not own}",
-            site.changed(batch_first=not own),
-        )
+    if site.module is None:
+        return
+    line, other = "the batch on the axis where PyTorch has it", not site.module.batch_first
+    for heeded in (True, False) if site.kwargs.get("key_padding_mask") is not None else (True,):
+
+        def turned(m: Any, *inputs: Any, heeded: bool = heeded) -> Any:
+            m.batch_first, given = other, dict(site.kwargs)
+            if (padding := given.get("key_padding_mask")) is not None:
+                given["key_padding_mask"] = padding.mT if heeded else None
+            return m(*inputs, **given)
+
+        what = f"batch_first={other}" + ("" if heeded else ", no key_padding_mask")
+        yield Edit(line, what, rewritten(site, turned))
 
 
 layout = Difference(
@@ -341,8 +348,6 @@ def _other_masks(site: Site) -> Iterator[Edit]:
     if mask is None:
         return
     line = "mask: True where attended (PyTorch's layer: True where ignored)"
-    for empty in ("mean", "zero"):
-        yield Edit("pass the mask", "no mask", _attention(site, mask=None, empty=empty))
     boolean = mask if mask.dtype == torch.bool else mask == 0
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == float("-inf"))).all()):
         yield Edit("+ mask", "- mask", _attention(site, mask=-mask, empty="mean"))
@@ -659,9 +664,8 @@ def _softmax_axes(site: Site) -> Iterator[Edit]:
     if site.kind in (MODULE, FUNCTION):
         if _plain(site):
             for name, axis in (("queries", -2), ("heads", 1)):
-                yield Edit(
-                    "axis=-1, over the keys", f"over the {name}", _attention(site, axis=axis)
-                )
+                change = _attention(site, axis=axis, empty="mean")
+                yield Edit("axis=-1, over the keys", f"over the {name}", change)
         return
     own = getattr(site.module, "dim", None) if site.module is not None else None
     own = site.kwargs.get("dim", site.args[1] if len(site.args) > 1 else own)
@@ -703,6 +707,20 @@ def _packed_orders(site: Site) -> Iterator[Edit]:
         if order != (0, 1, 2):
             said = ", ".join("query key value".split()[i] for i in order)
             yield Edit("the order query, key, value", said, _attention(site, order=order))
+    if site.module is None or site.module.in_proj_weight is None:
+        return
+    for what, groups in (
+        ("(features, 3)", site.module.embed_dim),
+        ("(heads, 3, D)", site.module.num_heads),
+    ):
+
+        def thirds(rows: Any, groups: int = groups) -> tuple[Any, ...]:
+            return tuple(
+                part.flatten(0, 1) for part in rows.unflatten(0, (groups, 3, -1)).unbind(1)
+            )
+
+        change = _attention(site, thirds=thirds)
+        yield Edit("the rows as (3, features)", f"the rows as {what}", change)
 
 
 packed_order = Difference(
@@ -770,4 +788,32 @@ output_bias = Difference(
     kinds=MODULE,
     measure=_output_bias,
     edits=_guarded(_other_projections),
+)
+
+
+def _unmasked() -> tuple[float, float]:
+    import torch
+
+    q, k, v = _inputs()
+    mask = torch.ones(N, L, dtype=torch.bool)
+    mask[1, 2:] = False
+    ours = _torch(q, k, v, attn_mask=mask[:, None, None, :])
+    return gap(ours, _flax(q, k, v)), gap(ours, _flax(q, k, v, mask[:, None, None, :].numpy()))
+
+
+def _no_mask(site: Site) -> Iterator[Edit]:
+    if _given(site).mask is not None:
+        yield Edit(unmasked.fix_jax, "no mask", _attention(site, mask=None))
+
+
+unmasked = Difference(
+    code="ATT-12",
+    title="A mask that is not passed on",
+    torch="key_padding_mask=, attn_mask= or is_causal= given",
+    jax="mask=None, the default: every key is attended, the padding too",
+    fix_torch="no mask",
+    fix_jax="mask=~key_padding_mask[:, None, None, :]",
+    kinds=KINDS,
+    measure=_unmasked,
+    edits=_guarded(_no_mask),
 )

@@ -25,6 +25,7 @@ LAYER = "LayerNorm|layer_norm"
 GROUP = "GroupNorm|group_norm"
 INSTANCE = r"InstanceNorm[123]d|instance_norm"
 RMS = "RMSNorm|rms_norm"
+KINDS = f"{LAYER}|{GROUP}|{INSTANCE}|{BATCH}|{RMS}"
 EPSILONS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 2.0**-23, 2.0**-52, 0.0)
 
 
@@ -59,9 +60,11 @@ def _standard(
     correction: int = 0,
     outside: bool = False,
     centred: bool = True,
+    stop: str = "",
 ) -> Any:
-    """(x - mean) / sqrt(var + eps), or one of its misreadings."""
-    spread = x - x.mean(axes, keepdim=True)
+    """(x - mean) / sqrt(var + eps), or one of its misreadings; `stop`: what gets no gradient."""
+    mean = x.mean(axes, keepdim=True)
+    spread = x - (mean.detach() if "mean" in stop else mean)
     count = 1
     for axis in axes:
         count *= x.shape[axis]
@@ -69,6 +72,7 @@ def _standard(
         square = (spread**2).sum(axes, keepdim=True) / (count - correction)
     else:
         spread, square = x, (x**2).mean(axes, keepdim=True)
+    square = square.detach() if "variance" in stop else square
     return spread / (square.sqrt() + eps if outside else (square + eps).sqrt())
 
 
@@ -82,6 +86,20 @@ def _normalised(x: Any, s: Any, family: str, **how: Any) -> Any:
     else:
         y = _standard(x, _axes(x, s, family), eps, **how)
     return _affine(y, s, family)
+
+
+def stopped(site: Site) -> Iterator[Edit]:
+    """Edits that end the gradient on its way back through the statistics."""
+    family = _family(site)
+    if family == "batch" and not settings(site, NAMES[family]).training:
+        return
+    for what in ("mean and variance", "variance", "mean"):
+        row = (
+            "no stop_gradient of the statistics",
+            f"{what} detached",
+            lambda x, s, w=what: _normalised(x, s, family, stop=w),
+        )
+        yield from forms(site, NAMES[family], row)
 
 
 def _flax_norm(name: str, x: Any, axis: int = 1, **options: Any) -> Any:
@@ -361,13 +379,7 @@ def _other_mode(site: Site) -> Iterator[Edit]:
     if site.what == "buffer":
         if site.module is None:
             return
-        if site.module.training:
-            yield Edit(
-                "keep the updated batch_stats: mutable=['batch_stats']",
-                "eval(): the buffers stay",
-                lambda: dict(site.module.named_buffers())[site.name].clone(),
-            )
-        elif site.module.momentum is not None:
+        if not site.module.training and site.module.momentum is not None:
             for biased in (False, True):
                 yield Edit(
                     "use_running_average=True, in eval mode nothing is stored",
@@ -473,6 +485,50 @@ fast_batch = Difference(
     measure=_fast_batch,
 )
 
+
+def _kept() -> tuple[float, float]:
+    import flax.linen as fnn
+    import jax
+    from torch import nn
+
+    ours = nn.BatchNorm1d(3).double()
+    x = 2 * normal(8, 3) + 1
+    ours(x)
+
+    def theirs(kept: bool) -> Any:
+        def run(a: Any) -> Any:
+            module = fnn.BatchNorm(False, momentum=0.9, param_dtype=float)
+            old = module.init(jax.random.key(0), a)
+            _, new = module.apply(old, a, mutable=["batch_stats"])
+            return (new if kept else old)["batch_stats"]["mean"]
+
+        return jax64(run, x)
+
+    return gap(ours.running_mean, theirs(False)), gap(ours.running_mean, theirs(True))
+
+
+def _dropped(site: Site) -> Iterator[Edit]:
+    if site.module is not None and site.module.training:
+        yield Edit(
+            kept.fix_jax,
+            kept.fix_torch,
+            lambda: dict(site.module.named_buffers())[site.name].clone(),
+        )
+
+
+kept = Difference(
+    code="BN-08",
+    title="BatchNorm's new statistics are not kept",
+    torch="nn.BatchNorm2d in train mode: updates its buffers itself",
+    jax="apply(..., mutable=['batch_stats']) returns the new ones: dropped, the old ones stay",
+    fix_torch="momentum=0.0",
+    fix_jax="y, updated = model.apply(..., mutable=['batch_stats']); variables |= updated",
+    kinds=BATCH,
+    measure=_kept,
+    edits=_dropped,
+    whats=("buffer",),
+)
+
 # LayerNorm ------------------------------------------------------------------------------------
 
 
@@ -495,6 +551,23 @@ def _epsilons(site: Site) -> Iterator[Edit]:
     for eps in dict.fromkeys((*known, *EPSILONS)):
         if eps != own:
             yield Edit(f"epsilon={own:g}", f"eps={eps:g}", retold(site, names, eps=eps))
+    for eps in dict.fromkeys((own, *known, *EPSILONS)):
+        if eps:
+            row = ("eps inside the square root", f"std + {eps:g}", _beside(_family(site), eps))
+            yield from forms(site, names, row)
+
+
+def _beside(family: str, eps: float) -> Form:
+    """The eps added to the deviation."""
+
+    def form(x: Any, s: Any) -> Any:
+        s.eps = eps
+        if family == "batch" and not s.training:
+            mean, var = _channels(x, s.running_mean), _channels(x, s.running_var)
+            return _affine((x - mean) / (var.sqrt() + eps), s, family)
+        return _normalised(x, s, family, outside=True)
+
+    return form
 
 
 epsilon = Difference(
@@ -598,7 +671,6 @@ def _formulas(site: Site) -> Iterator[Edit]:
         return
     right = "the biased variance, eps inside the square root"
     tried: dict[str, dict[str, Any]] = {
-        "std + eps": {"outside": True},
         "the mean not taken off": {"centred": False},
         "the mean not taken off, eps outside the root": {"centred": False, "outside": True},
         "the variance by n - 1": {"centred": True, "correction": 1},
@@ -607,7 +679,7 @@ def _formulas(site: Site) -> Iterator[Edit]:
         "the mean taken off, std + eps": {"centred": True, "outside": True},
     }
     for what, how in tried.items():
-        if how != {"centred": family != "rms"}:
+        if how.get("correction") or how["centred"] != (family != "rms"):
             row = (right, what, lambda x, s, how=how: _normalised(x, s, family, **how))
             yield from forms(site, NAMES[family], row)
 
@@ -619,7 +691,7 @@ formula = Difference(
     jax="jnp.std, jnp.var: by n",
     fix_torch="x.std(-1, correction=0)",
     fix_jax="jnp.std(x, ddof=1)",
-    kinds=f"{LAYER}|{GROUP}|{INSTANCE}|{BATCH}|{RMS}",
+    kinds=KINDS,
     measure=_deviation,
     edits=_formulas,
     whats=EVERYTHING,
@@ -686,22 +758,11 @@ def _other_members(site: Site) -> Iterator[Edit]:
         y = _standard(split, (1, *range(3, split.ndim)), s.eps)
         return _affine(y.flatten(1, 2), s, "group")
 
-    def single(x: Any, s: Any) -> Any:
-        split = x.unflatten(1, (s.num_groups, -1))
-        return _affine(_standard(split, (2,), s.eps).flatten(1, 2), s, "group")
-
-    def spatial(x: Any, s: Any) -> Any:
-        split = x.unflatten(1, (s.num_groups, -1))
-        axes = (0, *range(2, split.ndim))
-        return _affine(_standard(split, axes, s.eps).flatten(1, 2), s, "group")
-
     line = "x.reshape(n, h, w, groups, -1): neighbouring channels, over all pixels"
     yield from forms(
         site,
         NAMES["group"],
         (line, "every num_groups-th channel in a group", mixed),
-        (line, "each pixel by itself", single),
-        (line, "over the batch too", spatial),
     )
 
 
@@ -1156,7 +1217,7 @@ scale = Difference(
     jax="nn.LayerNorm ...: use_scale=True, use_bias=True; jax.nn.standardize: neither",
     fix_torch="elementwise_affine=False, or affine=False",
     fix_jax="use_scale=True, use_bias=True, {'scale': weight, 'bias': bias}",
-    kinds=f"{LAYER}|{GROUP}|{INSTANCE}|{BATCH}|{RMS}",
+    kinds=KINDS,
     measure=_no_scale,
     edits=_other_scale,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from compare.differences import Difference, Edit, Site
-from compare.differences.layers import Variant
+from compare.differences.layers import Variant, rewritten
 from compare.differences.measuring import flax64, gap, jax64, normal
 
 KINDS = "RNN|LSTM|GRU|RNNCell|LSTMCell|GRUCell"
@@ -32,16 +31,18 @@ def _layer(kind: str, **options: Any) -> Any:
     return module.requires_grad_(False)
 
 
-def _rows(module: Any, suffix: str = "") -> dict[str, Any]:
-    """Input kernel, hidden kernel, and the two biases of a layer or cell, per gate."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    end = "" if hasattr(module, "weight_ih") else f"_l0{suffix}"
-    return {name: getattr(module, name + end) for name in names}
+def _rows(module: Any, cell: str = "_l0") -> dict[str, Any]:
+    """Input kernel, hidden kernel, and the two biases of a cell, per gate."""
+    rows = {name: getattr(module, name + cell) for name in ("weight_ih", "weight_hh")}
+    for name in ("bias_ih", "bias_hh"):
+        bias = getattr(module, name + cell, None)
+        rows[name] = rows["weight_hh"].new_zeros(len(rows["weight_hh"])) if bias is None else bias
+    return rows
 
 
-def _lstm(module: Any, suffix: str = "", gates: str = "ifgo", bias: Any = None) -> dict[str, Any]:
+def _lstm(module: Any, cell: str = "_l0", gates: str = "ifgo", bias: Any = None) -> dict[str, Any]:
     """flax.linen's parameters of an LSTM; `gates` is the order the rows are taken to be in."""
-    rows = _rows(module, suffix)
+    rows = _rows(module, cell)
     bias = rows["bias_ih"] + rows["bias_hh"] if bias is None else bias
     params = {}
     for k, gate in enumerate(gates):
@@ -77,69 +78,177 @@ def _run(cell: str, params: Any, x: Any, call: Any = None, **options: Any) -> An
 
 # What the candidates share --------------------------------------------------------------------
 
+How = dict[str, Any]
+
 
 def _stem(site: Site) -> str:
     return site.kind.removesuffix("Cell")
 
 
-def _with(site: Site, change: Callable[[str, Any], Any]) -> Callable[[], Any]:
-    """The result with every parameter changed: `change(name, value)`."""
-
-    def compute() -> Any:
-        import torch
-
-        module = copy.deepcopy(site.module)
-        with torch.no_grad():
-            for name, value in module.named_parameters():
-                value.copy_(change(name, value.detach().clone()))
-        return site.result(module, *site.inputs)
-
-    return compute
+def _cells(module: Any) -> list[str]:
+    """The ends of the names of each cell's parameters."""
+    if hasattr(module, "weight_ih"):
+        return [""]
+    sides = ("", "_reverse")[: 1 + module.bidirectional]
+    return [f"_l{level}{side}" for level in range(module.num_layers) for side in sides]
 
 
-def _gates(value: Any, order: tuple[int, ...]) -> Any:
-    parts = value.chunk(len(order))
+def _rnn_step(gi: Any, h: Any, c: Any, rows: Any, how: How) -> tuple[Any, Any]:
+    return how["activation"](gi + _linear(h, rows)), c
+
+
+def _lstm_step(gi: Any, h: Any, c: Any, rows: Any, how: How) -> tuple[Any, Any]:
+    i, f, g, o = (gi + _linear(h, rows)).chunk(4, -1)
+    c = (f + how.get("forget", 0.0)).sigmoid() * c + i.sigmoid() * g.tanh()
+    c = c.detach() if how.get("stop") == "new cell" else c
+    return o.sigmoid() * c.tanh(), c
+
+
+def _gru_step(gi: Any, h: Any, c: Any, rows: Any, how: How) -> tuple[Any, Any]:
+    (r, z, outer), (rh, zh, inner) = gi.chunk(3, -1), _linear(h, rows).chunk(3, -1)
+    r, z = (r + rh).sigmoid(), (z + zh).sigmoid()
+    weight, bias = rows["weight_hh"].chunk(3)[2], rows["bias_hh"].chunk(3)[2]
+    inner = {
+        "bias outside": lambda: r * (inner - bias) + bias,
+        "no bias": lambda: r * (inner - bias),
+        "reset before": lambda: (r * h) @ weight.T + bias,
+        "reset before, bias too": lambda: (r * h) @ weight.T + r * bias,
+    }.get(how.get("candidate", ""), lambda: r * inner)()
+    z = 1 - z if how.get("update") == "1 - z" else z
+    kept = h.detach() if how.get("stop") == "kept share" else h
+    return (1 - z) * (outer + inner).tanh() + z * kept, c
+
+
+def _linear(h: Any, rows: Any) -> Any:
+    return h @ rows["weight_hh"].T + rows["bias_hh"]
+
+
+STEPS = {"RNN": _rnn_step, "LSTM": _lstm_step, "GRU": _gru_step}
+
+
+def _loop(
+    kind: str, x: Any, h: Any, c: Any, rows: Any, how: How, back: bool, valid: Any
+) -> tuple[Any, Any, Any]:
+    """One direction of one layer over (time, batch, features): outputs, h, c."""
     import torch
 
-    return torch.cat([parts[k] for k in order])
+    gi, stop, outputs = x @ rows["weight_ih"].T + rows["bias_ih"], how.get("stop"), []
+    for t in range(len(x))[:: -1 if back else 1]:
+        kept = (
+            h.detach() if stop in ("state", "hidden state") else h,
+            c.detach() if stop in ("state", "cell state") else c,
+        )
+        new, cell = STEPS[kind](gi[t], *kept, rows, how)
+        new = new if how["project"] is None else new @ how["project"].T
+        if valid is None:
+            h, c = new, cell
+            outputs.append(h)
+        else:  # beyond the end the state stays and the output is zero
+            h, c = torch.where(valid[t], new, h), torch.where(valid[t], cell, c)
+            outputs.append(h * valid[t])
+    turned = back and how.get("reads") != "left reversed"
+    return torch.stack(outputs[::-1] if turned else outputs), h, c
 
 
-def _stepped(site: Site, step: Callable[..., Any]) -> Callable[[], Any]:
-    """The layer with a cell of one's own: `step(x, state, w_ih, w_hh, b_ih, b_hh)`, by time."""
+def imitation(
+    module: Any,
+    x: Any,
+    state: Any = None,
+    *,
+    how: Callable[[str], How] = lambda cell: {},
+    join: Callable[..., tuple[Any, ...]] = lambda *sides: sides,
+    packed: bool = True,
+) -> Any:
+    """PyTorch's recurrent layer by hand, with what others do otherwise.
 
-    def forward(module: Any, x: Any, *rest: Any) -> Any:
-        import torch
+    Args:
+      module: nn.RNN, LSTM, GRU, or one of their cells.
+      x: the input, as the module takes it; of a packed sequence the output is padded, time first.
+      state: h, or (h, c) of an LSTM.
+      how: what a cell (the end of its parameters' names) does otherwise:
+        rows: its parameters by name -> those that it uses; cell: whose parameters it takes;
+        reads: of a reverse cell, "forwards", or "left reversed": its outputs;
+        stop: where the gradient ends: "state", "hidden state", "cell state", and in the step;
+        activation, forget, candidate, update: of the steps above.
+      join: the outputs of both directions -> what is concatenated.
+      packed: whether a packed sequence's ends are heeded.
 
-        hidden, given = module.hidden_size, rest[0] if rest else None
-        given = given[0] if isinstance(given, tuple) else given
-        if site.kind.endswith("Cell"):
-            state = torch.zeros_like(x[..., :1]).repeat_interleave(hidden, -1)
-            state = state if given is None else given
-            rows = [getattr(module, n) for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            return step(x, (state, torch.zeros_like(state)), *rows)[0]
-        y = x if not module.batch_first or x.ndim == 2 else x.transpose(0, 1)
-        for level in range(module.num_layers):
-            sides = []
-            for suffix in ("", "_reverse")[: 2 if module.bidirectional else 1]:
-                rows = [
-                    getattr(module, f"{n}_l{level}{suffix}", None)
-                    for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                ]
-                at = level * (1 + module.bidirectional) + bool(suffix)
-                state = y.new_zeros(*y.shape[1:-1], hidden) if given is None else given[at]
-                carry, outputs = (state, state), []
-                for v in reversed(y) if suffix else y:
-                    carry = step(v, carry, *rows)
-                    outputs.append(carry[0])
-                sides.append(torch.stack(outputs[::-1] if suffix else outputs))
-            y = torch.cat(sides, -1)
-        return y if not module.batch_first or x.ndim == 2 else y.transpose(0, 1)
+    Returns:
+      What the module gives.
+    """
+    import torch
+    from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-    return lambda: site.result(Variant(site.module, forward), *site.inputs)
+    kind, valid = type(module).__name__.removesuffix("Cell"), None
+    single, ragged = hasattr(module, "weight_ih"), isinstance(x, PackedSequence)
+    given = list(state) if isinstance(state, (tuple, list)) else [state, None]
+    if ragged:
+        x, lengths = pad_packed_sequence(x)
+        valid = (torch.arange(len(x))[:, None] < lengths)[..., None] if packed else None
+    alone, swapped = not single and x.ndim == 2, not single and not ragged and module.batch_first
+    if alone:
+        x, given = x[:, None], [s if s is None else s[:, None] for s in given]
+    elif swapped:
+        x = x.transpose(0, 1)
+    elif single:
+        x, given = x[None], [s if s is None else s[None] for s in given]
+    activation = getattr(torch, getattr(module, "nonlinearity", "tanh"))
+    sides, ends = [], []
+    for index, name in enumerate(_cells(module)):
+        project = getattr(module, f"weight_hr{name}", None)
+        own: How = {"activation": activation, "project": project, **how(name)}
+        rows = own.get("rows", lambda r: r)(_rows(module, own.get("cell", name)))
+        sizes = rows["weight_hh"].shape[1], module.hidden_size
+        h, c = (
+            x.new_zeros(*x.shape[1:-1], size) if s is None else s[index]
+            for s, size in zip(given, sizes, strict=True)
+        )
+        back = "_reverse" in name and own.get("reads") != "forwards"
+        y, *end = _loop(kind, x, h, c, rows, own, back, valid)
+        sides.append(y)
+        ends.append(end)
+        if len(sides) == 2 or single or not module.bidirectional:
+            x, sides = torch.cat(join(*sides), -1), []
+    h, c = (torch.stack(s) for s in zip(*ends, strict=True))
+    if single:
+        return (h[0], c[0]) if kind == "LSTM" else h[0]
+    if alone:
+        x, h, c = x[:, 0], h[:, 0], c[:, 0]
+    elif swapped:
+        x = x.transpose(0, 1)
+    return x, (h, c) if kind == "LSTM" else h
 
 
-def _linear(x: Any, w: Any, b: Any) -> Any:
-    return x @ w.T if b is None else x @ w.T + b
+def _imitated(site: Site, **how: Any) -> Callable[[], Any]:
+    """The result of the imitation with its keywords."""
+
+    def forward(module: Any, x: Any, state: Any = None) -> Any:
+        return imitation(module, x, site.kwargs.get("hx", state), **how)
+
+    return rewritten(site, forward)
+
+
+def _habit(site: Site, jax: str, torch: str, **how: Any) -> Iterator[Edit]:
+    """One edit for all cells that do something otherwise, and one for each that does it alone."""
+    yield Edit(jax, torch, _imitated(site, how=lambda _: how))
+    cells = _cells(site.module)
+    for one in cells if len(cells) > 1 else ():
+        line = f"{torch}: {one.removeprefix('_')} alone"
+        yield Edit(jax, line, _imitated(site, how=lambda c, one=one: how if c == one else {}))
+
+
+def stopped(site: Site) -> Iterator[Edit]:
+    """Edits that end the gradient on its way back through time."""
+    for where, kinds in {
+        "state": "RNN LSTM GRU",
+        "hidden state": "LSTM",
+        "cell state": "LSTM",
+        "new cell": "LSTM",
+        "kept share": "GRU",
+    }.items():
+        if _stem(site) in kinds.split():
+            line = f"the {where} detached in each step"
+            yield from _habit(site, "no stop_gradient of the state", line, stop=where)
 
 
 # The differences ------------------------------------------------------------------------------
@@ -155,8 +264,9 @@ def _gate_order() -> tuple[float, float]:
 
 
 def _gate_orders(site: Site) -> Iterator[Edit]:
+    import torch
+
     gates = GATES[_stem(site)]
-    orders = [o for o in itertools.permutations(range(len(gates))) if o != tuple(sorted(o))]
     for touched, names in {
         "": "weight bias",
         " of the input's side": "_ih",
@@ -165,17 +275,24 @@ def _gate_orders(site: Site) -> Iterator[Edit]:
         " of the input's weight": "weight_ih",
         " of the hidden weight": "weight_hh",
     }.items():
-        for order in orders:
+        for order in itertools.permutations(range(len(gates))):
+            if order == tuple(sorted(order)):
+                continue
+
+            def rows(own: dict[str, Any], order: Any = order, names: str = names) -> Any:
+                def moved(value: Any) -> Any:
+                    parts = value.chunk(len(order))
+                    return torch.cat([parts[k] for k in order])
+
+                chosen = [name for name in own if any(n in name for n in names.split())]
+                return own | {name: moved(own[name]) for name in chosen}
+
             said = ", ".join(gates[k] for k in order)
-
-            def change(name: str, v: Any, order: Any = order, names: str = names) -> Any:
-                return _gates(v, order) if any(n in name for n in names.split()) else v
-
-            yield Edit(
-                f"the rows{touched} in the order {', '.join(gates)}",
-                f"the rows{touched} in the order {said}",
-                _with(site, change),
-            )
+            right, line = (f"the rows{touched} in the order {o}" for o in (", ".join(gates), said))
+            if touched:
+                yield Edit(right, line, _imitated(site, how=lambda _, r=rows: {"rows": r}))
+            else:
+                yield from _habit(site, right, line, rows=rows)
 
 
 gate_order = Difference(
@@ -213,10 +330,11 @@ def _bias_counts(site: Site) -> Iterator[Edit]:
         "both biases twice": (2, 2),
     }.items():
 
-        def change(name: str, v: Any, factors: Any = factors) -> Any:
-            return v * factors["_hh" in name] if "bias" in name else v
+        def rows(own: dict[str, Any], factors: Any = factors) -> dict[str, Any]:
+            names = ("bias_ih", "bias_hh")
+            return own | {n: f * own[n] for n, f in zip(names, factors, strict=True)}
 
-        yield Edit("bias = bias_ih + bias_hh", what, _with(site, change))
+        yield from _habit(site, "bias = bias_ih + bias_hh", what, rows=rows)
 
 
 two_biases = Difference(
@@ -324,14 +442,9 @@ def _forget_bias() -> tuple[float, float]:
 
 
 def _forget_biases(site: Site) -> Iterator[Edit]:
+    line = "no 1 added to the forget gate's bias"
     for amount in (1.0, -1.0, 2.0):
-
-        def change(name: str, v: Any, amount: float = amount) -> Any:
-            if "bias_hh" in name:
-                v[len(v) // 4 : len(v) // 2] += amount
-            return v
-
-        yield Edit("no 1 added to the forget gate's bias", f"{amount:+g}", _with(site, change))
+        yield from _habit(site, line, f"{amount:+g}", forget=amount)
 
 
 forget_bias = Difference(
@@ -356,37 +469,11 @@ def _candidate() -> tuple[float, float]:
     )
 
 
-def _gru_step(how: str) -> Callable[..., Any]:
-    import torch
-
-    def step(x: Any, carry: Any, wi: Any, wh: Any, bi: Any, bh: Any) -> Any:
-        h, size = carry[0], carry[0].shape[-1]
-        gi, gh = _linear(x, wi, bi), _linear(h, wh, bh)
-        r = torch.sigmoid(gi[..., :size] + gh[..., :size])
-        z = torch.sigmoid(gi[..., size : 2 * size] + gh[..., size : 2 * size])
-        inner, outer = gh[..., 2 * size :], gi[..., 2 * size :]
-        bias = 0 if bh is None else bh[2 * size :]
-        if how == "outside":  # the bias of the hidden side beside the product with r
-            inner = r * (inner - bias) + bias
-        elif how == "missing":
-            inner = r * (inner - bias)
-        elif how == "before":
-            inner = (r * h) @ wh[2 * size :].T + bias
-        elif how == "before, bias inside":
-            inner = (r * h) @ wh[2 * size :].T + r * bias
-        else:
-            inner = r * inner
-        n = torch.tanh(outer + inner)
-        h = (1 - z) * h + z * n if how == "z the other way" else (1 - z) * n + z * h
-        return h, h
-
-    return step
-
-
 def _candidates(site: Site) -> Iterator[Edit]:
     line = "tanh(W_in x + b_in + r * (W_hn h + b_hn))"
-    yield Edit(line, "b_in + b_hn outside the product with r", _stepped(site, _gru_step("outside")))
-    yield Edit(line, "b_hn left out", _stepped(site, _gru_step("missing")))
+    outside = "b_in + b_hn outside the product with r"
+    yield from _habit(site, line, outside, candidate="bias outside")
+    yield from _habit(site, line, "b_hn left out", candidate="no bias")
 
 
 candidate = Difference(
@@ -430,8 +517,8 @@ def _reset_before() -> tuple[float, float]:
 
 def _resets(site: Site) -> Iterator[Edit]:
     line = "r * (W_hn h + b_hn): the reset after the product"
-    for how in ("before", "before, bias inside"):
-        yield Edit(line, f"W_hn (r * h): the reset {how}", _stepped(site, _gru_step(how)))
+    yield from _habit(site, line, "W_hn (r * h) + b_hn", candidate="reset before")
+    yield from _habit(site, line, "W_hn (r * h) + r * b_hn", candidate="reset before, bias too")
 
 
 reset = Difference(
@@ -480,14 +567,11 @@ nnx_gru = Difference(
     fix_jax="nn.GRUCell of Linen, or a cell by hand",
     kinds="GRU|GRUCell",
     measure=_nnx_gru,
-    edits=lambda site: iter(
-        [
-            Edit(
-                "a cell with b_hn: Linen's nn.GRUCell",
-                "bias_hh[2 * h:] = 0",
-                _stepped(site, _gru_step("missing")),
-            )
-        ]
+    edits=lambda site: _habit(
+        site,
+        "a cell with b_hn: Linen's nn.GRUCell",
+        "bias_hh[2 * h:] = 0",
+        candidate="no bias",
     ),
 )
 
@@ -503,11 +587,7 @@ def _gru_gates() -> tuple[float, float]:
 
 def _gru_orders(site: Site) -> Iterator[Edit]:
     yield from _gate_orders(site)
-    yield Edit(
-        "(1 - z) * n + z * h",
-        "(1 - z) * h + z * n",
-        _stepped(site, _gru_step("z the other way")),
-    )
+    yield from _habit(site, "(1 - z) * n + z * h", "(1 - z) * h + z * n", update="1 - z")
 
 
 gru_gates = Difference(
@@ -526,7 +606,7 @@ gru_gates = Difference(
 def _reverse() -> tuple[float, float]:
     module, x = _layer("LSTM", bidirectional=True), normal(B, T, I)
     ours = module(x)[0][..., H:]
-    params = _lstm(module, "_reverse")
+    params = _lstm(module, "_l0_reverse")
     return (
         gap(ours, _run("OptimizedLSTMCell", params, x, reverse=True)),
         gap(ours, _run("OptimizedLSTMCell", params, x, reverse=True, keep_order=True)),
@@ -534,62 +614,27 @@ def _reverse() -> tuple[float, float]:
 
 
 def _directions(site: Site) -> Iterator[Edit]:
-    import torch
-
-    module = site.module
-    if not getattr(module, "bidirectional", False):
+    if not getattr(site.module, "bidirectional", False):
         return
-    x = site.inputs[0]
-    axis = x.ndim - 2 if module.batch_first or x.ndim == 2 else 0
+    joined, own = "concatenate (forward, backward)", "each direction's own weights"
+    for line, join in {
+        "backward first": lambda one, two: (two, one),
+        "their sum": lambda one, two: (one + two,),
+        "their mean": lambda one, two: ((one + two) / 2,),
+    }.items():
+        yield Edit(joined, line, _imitated(site, join=join))
 
-    def forward(module: Any, *inputs: Any) -> Any:
-        one, two = module(*inputs)[0].chunk(2, -1)
-        return torch.cat([one, two.flip(axis)], -1)
+    def other(cell: str) -> str:
+        return cell.removesuffix("_reverse") if "_reverse" in cell else f"{cell}_reverse"
 
-    def order(module: Any, *inputs: Any) -> Any:
-        one, two = module(*inputs)[0].chunk(2, -1)
-        return torch.cat([two, one], -1)
-
-    def total(module: Any, *inputs: Any) -> Any:
-        one, two = module(*inputs)[0].chunk(2, -1)
-        return one + two
-
-    def mean(module: Any, *inputs: Any) -> Any:
-        return total(module, *inputs) / 2
-
-    for jax, line, call in (
-        ("keep_order=True", "the backward outputs in reversed time", forward),
-        ("concatenate (forward, backward)", "backward first", order),
-        ("concatenate (forward, backward)", "their sum", total),
-        ("concatenate (forward, backward)", "their mean", mean),
+    for jax, line, how in (
+        ("keep_order=True", "backward outputs in reversed time", {"reads": "left reversed"}),
+        ("reverse=True, keep_order=True", "both forwards in time", {"reads": "forwards"}),
     ):
-        yield Edit(jax, line, lambda c=call: site.result(Variant(module, c), *site.inputs))
-
-    state = dict(module.named_parameters())
-
-    def change(name: str, v: Any) -> Any:
-        other = name.removesuffix("_reverse") if "_reverse" in name else f"{name}_reverse"
-        return state[other].detach()
-
-    def unreversed(name: str, v: Any) -> Any:
-        return state[name.removesuffix("_reverse")].detach()
-
-    yield Edit(
-        "each direction's own weights", "the directions' weights swapped", _with(site, change)
-    )
-    yield Edit("each direction's own weights", "one set for both", _with(site, unreversed))
-
-    def straight(module: Any, *inputs: Any) -> Any:
-        """The second half runs forwards in time: no reversal at all."""
-        backward = module(inputs[0].flip(axis))[0].chunk(2, -1)[1].flip(axis)
-        return torch.cat([module(*inputs)[0].chunk(2, -1)[0], backward], -1)
-
-    if module.num_layers == 1:
-        yield Edit(
-            "reverse=True, keep_order=True",
-            "the second direction forwards in time",
-            lambda: site.result(Variant(module, straight), *site.inputs),
-        )
+        yield Edit(jax, line, _imitated(site, how=lambda _, h=how: h))
+    yield Edit(own, "weights swapped", _imitated(site, how=lambda c: {"cell": other(c)}))
+    one = _imitated(site, how=lambda c: {"cell": c.removesuffix("_reverse")})
+    yield Edit(own, "one set for both", one)
 
 
 reverse = Difference(
@@ -617,6 +662,12 @@ def _packed() -> tuple[float, float]:
     return gap(ours, theirs), gap(ours, np.where(valid, theirs, 0))
 
 
+def _unheeded(site: Site, state: bool) -> Iterator[Edit]:
+    if hasattr(site.inputs[0], "batch_sizes") and state == (site.output > 0):
+        fix = final_state.fix_jax if state else packed.fix_jax
+        yield Edit(fix, "no pack_padded_sequence", _imitated(site, packed=False))
+
+
 packed = Difference(
     code="RNN-11",
     title="Outputs beyond a sequence's end",
@@ -624,8 +675,10 @@ packed = Difference(
     jax="nn.RNN(seq_lengths=): the cell goes on, the outputs are not zeroed",
     fix_torch="no pack_padded_sequence",
     fix_jax="jnp.where(step < length, y, 0)",
-    kinds="",  # a packed sequence is no tensor that one layer could be replayed with
+    kinds="RNN|LSTM|GRU",
     measure=_packed,
+    edits=lambda site: _unheeded(site, state=False),
+    whats=("output",),
 )
 
 
@@ -650,8 +703,10 @@ final_state = Difference(
     jax="nn.RNN without seq_lengths: the state after the padding",
     fix_torch="no pack_padded_sequence",
     fix_jax="seq_lengths=lengths",
-    kinds="",  # a packed sequence is no tensor that one layer could be replayed with
+    kinds="RNN|LSTM|GRU",
     measure=_final_state,
+    edits=lambda site: _unheeded(site, state=True),
+    whats=("output",),
 )
 
 
@@ -668,28 +723,16 @@ def _time_axes(site: Site) -> Iterator[Edit]:
     own = site.module.batch_first
     line = f"time_major={not own}"
     yield Edit(line, f"batch_first={not own}", site.changed(batch_first=not own))
-    x = site.inputs[0]
-    if x.ndim == 3:
+    axis = 1 if own else 0
+    for line, after in {
+        "the input in reversed time": lambda y: y,
+        "input and output in reversed time": lambda y: y.flip(axis),
+    }.items():
 
-        def flipped(module: Any, *inputs: Any) -> Any:
-            axis = 1 if own else 0
-            return module(inputs[0].flip(axis))[0]
+        def forward(module: Any, x: Any, *state: Any, after: Any = after) -> Any:
+            return after(module(x.flip(axis), *state)[0])
 
-        yield Edit(
-            "the steps from first to last",
-            "the input in reversed time",
-            lambda: site.result(Variant(site.module, flipped), *site.inputs),
-        )
-
-        def whole(module: Any, *inputs: Any) -> Any:
-            axis = 1 if own else 0
-            return module(inputs[0].flip(axis))[0].flip(axis)
-
-        yield Edit(
-            "the steps from first to last",
-            "input and output in reversed time",
-            lambda: site.result(Variant(site.module, whole), *site.inputs),
-        )
+        yield Edit("the steps from first to last", line, rewritten(site, forward))
 
 
 time_axis = Difference(
@@ -731,20 +774,9 @@ def _activations(site: Site) -> Iterator[Edit]:
 
     own = site.module.nonlinearity
     other = "tanh" if own == "relu" else "relu"
-    if site.kind == "RNNCell":
-        yield Edit(
-            f"activation_fn={own}",
-            f"nonlinearity={other!r}",
-            site.changed(nonlinearity=other),
-        )
-        return
     for name, function in {other: getattr(torch, other), "no activation": lambda v: v}.items():
-
-        def step(x: Any, carry: Any, wi: Any, wh: Any, bi: Any, bh: Any, f: Any = function) -> Any:
-            h = f(_linear(x, wi, bi) + _linear(carry[0], wh, bh))
-            return h, h
-
-        yield Edit(f"activation_fn={own}", f"nonlinearity={name!r}", _stepped(site, step))
+        right, line = f"activation_fn={own}", f"nonlinearity={name!r}"
+        yield from _habit(site, right, line, activation=function)
 
 
 activation = Difference(

@@ -155,7 +155,7 @@ FAULTS = table(
         "first step lost": ("forward", ("the input", "lstm"), None),
         "recurrent kernel not transposed": ("forward", "lstm", None),
         "input bias alone": ("forward", "lstm", "RNN-02"),
-        "input bias twice": ("forward", "lstm", None),
+        "input bias twice": ("forward", "lstm", "RNN-02"),
         "gates in the order i, f, o, g": ("forward", "lstm", "RNN-01"),
         "gates in the order f, i, g, o": ("forward", "lstm", "RNN-01"),
         "forget gate raised by one": ("forward", "lstm", "RNN-05"),

@@ -140,7 +140,7 @@ FAULTS = table(
         "momentum of the old value": ("forward", "block.bn1.running_mean", "BN-01"),
         "biased running variance": ("forward", "block.bn1.running_var", "BN-02"),
         "running deviation": ("forward", "block.bn1.running_var", None),
-        "statistics never updated": ("forward", "block.bn1.running_mean", None),
+        "statistics never updated": ("forward", "block.bn1.running_mean", "BN-08"),
         "statistics of each image": ("forward", "block.bn1", "BN-03"),
         "unbiased variance to normalise": ("forward", "block.bn1", "LN-04"),
         "statistics behind a stop_gradient": ("gradients", "block.bn1", "GRAD-13"),
