@@ -192,7 +192,7 @@ FAULTS = table(
         "fakes left out of the loss": ("forward", "the loss", None),
         "Wasserstein's loss": ("forward", "the loss", None),
         "saturating loss": ("forward", "the loss", None),
-        "generator's labels zero": ("forward", "the loss", None),
+        "generator's labels zero": ("forward", "the loss", "LOSS-16"),
         "generator's loss summed": ("forward", "the loss", "LOSS-14"),
         "gradient of the discriminator's input turned": (
             "gradients",
@@ -204,6 +204,6 @@ FAULTS = table(
         "generator detached": ("gradients", ("generator", "discriminator"), "GRAD-13"),
         "discriminator's beta of the default": ("step", OPTIMIZER, "OPT-17"),
         "generator's rate doubled": ("step", OPTIMIZER, "OPT-30"),
-        "generator's bias frozen": ("step", OPTIMIZER, None),
+        "generator's bias frozen": ("step", OPTIMIZER, "OPT-24"),
     },
 )

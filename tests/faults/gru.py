@@ -183,7 +183,7 @@ FAULTS = table(
         "truncated back to one step": ("gradients", "gru", "GRAD-13"),
         "gradient through the wrong branch": ("gradients", ("embed", "elu"), None),
         "a penalty on the targets": ("forward", "the loss", None),
-        "positive examples alone": ("forward", "the loss", None),
+        "positive examples alone": ("forward", "the loss", "LOSS-16"),
         "sigmoid twice": ("forward", "the loss", ("LOSS-06", "LOSS-16")),
         "sum of the likelihoods": ("forward", "the loss", "LOSS-14"),
         "logits and labels swapped": ("forward", "the loss", "LOSS-24"),

@@ -223,9 +223,10 @@ FAULTS = table(
         "rescaled": ("forward", OUT, None),
         "mean over all elements": ("forward", "the loss", ("LOSS-14", "LOSS-09")),
         "arguments swapped": ("forward", "the loss", "LOSS-09"),
-        "entropy of the target left out": ("forward", "the loss", None),
+        "entropy of the target left out": ("forward", "the loss", "LOSS-09"),
         "targets as they are": ("forward", "the loss", None),
-        "a temperature of two": ("forward", "the loss", None),
+        # of four examples: four times the mean is the sum
+        "a temperature of two": ("forward", "the loss", ("LOSS-09", "LOSS-14")),
         "the likeliest class alone": ("forward", "the loss", None),
         "AMSGrad unasked": ("step", OPTIMIZER, "OPT-02"),
         "decay left out": ("step", OPTIMIZER, "OPT-03"),
