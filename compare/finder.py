@@ -414,7 +414,7 @@ class Replay:
                 )  # fmt: skip
         if not wrong:  # a tensor of the state that one side alone has
             text = next(text for _, text in self.result.stages["step"].findings)
-            return Origin("step", text, "", what="start")
+            return Origin("step", text, "", text.partition("/")[0], "start")
         judged = wrong[0]
         mode, _, rest = judged.name.partition("/")
         return Origin(

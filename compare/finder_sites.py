@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compare import verdict as V
 from compare.capture import called
 from compare.capture.given import mode_name
 from compare.differences import Site
 from compare.ladder import REFERENCE
-from compare.optim import SCHEDULE, START, torch_optimizer
+from compare.optim import SCHEDULE, START, follow_schedule, torch_optimizer
 from compare.share import to_numpy, to_torch
 
 if TYPE_CHECKING:
@@ -160,10 +161,13 @@ def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:
         own = to_numpy(call.function(*call.args, **call.kwargs))
         if own.shape != ours.shape:
             continue
+        wanted = own + (theirs - ours)
+        if V.norm(wanted) <= V.RELATIVE * V.norm(own):  # left out: a zero confirms no edit of it
+            continue
         yield Site(
             call.function.__name__,
             "loss",
-            own + (theirs - ours),
+            wanted,
             own,
             call.args,
             None,
@@ -174,41 +178,59 @@ def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:
 
 
 def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
-    """The teacher-forced update of one parameter."""
-    phase = _phase(replay, origin.mode)
-    if phase is None or origin.what != "update" or not origin.torch.startswith("param/"):
+    """The teacher-forced update of one parameter; where that is the same, the first one."""
+    phase, name = _phase(replay, origin.mode), origin.torch.removeprefix("param/")
+    if phase is None:
         return
-    pair, name = replay.pair, origin.torch.removeprefix("param/")
-    given = pair.given
-    values = []
-    for backend in (REFERENCE, "xla:cpu"):
-        for section in pair.run(backend).sections(trajectory=False):
-            key = f"{origin.mode}/forced/param/{name}"
-            if key in section.tensors:
-                values.append(np.array(section.tensors[key]))
-                break
+    given, mode = replay.pair.given, origin.mode
     import torch
 
-    probe = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch_optimizer(phase.optimizer, [probe])
-    group = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    if not isinstance(phase.optimizer[0], str):
-        group["lr"] = optimizer.param_groups[0]["lr"]
-    else:
-        group["lr"] = phase.optimizer[1].get("lr", group["lr"]) * SCHEDULE[START]
-    yield Site(
-        type(optimizer).__name__,
-        "update",
-        values[1],
-        values[0],
-        optimizer={
-            "options": group,
-            "gradient": given.gradients[phase.name][name].astype(np.float64),
+    step = 0 if origin.what == "start" and name in given.state else START
+    optimizer = torch_optimizer(phase.optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    follow_schedule(phase.optimizer, optimizer, step)
+    options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+
+    def site(what: str, name: str, theirs: np.ndarray, ours: np.ndarray) -> Site:
+        gradient, state = given.gradients[phase.name][name], given.optimizer[phase.name]
+        if what == "start":
+            gradient, state = replay.reference()[f"{mode}/gradient/param/{name}"], {}
+        context = {
+            "options": options,
+            "gradient": gradient.astype(np.float64),
             "param": given.state[name].astype(np.float64),
-            "state": {
-                slot: np.asarray(of[name], np.float64)
-                for slot, of in given.optimizer[phase.name].items()
-            },
-            "step": START,
-        },
-    )
+            "state": {slot: np.asarray(of[name], np.float64) for slot, of in state.items()},
+            "step": step,
+            "schedule": () if callable(phase.optimizer[0]) else SCHEDULE,
+        }
+        return Site(type(optimizer).__name__, what, theirs, ours, name=name, optimizer=context)
+
+    if origin.what == "update":
+        ours, theirs = _updated(replay, f"{mode}/forced/param/")
+        if name in ours and name in theirs:
+            found = site("update", name, theirs[name], ours[name])
+            others = [n for n in ours if n in theirs and n != name]
+            found.optimizer = {
+                **found.optimizer,
+                "others": lambda: (site("update", n, theirs[n], ours[n]) for n in others),
+            }
+            yield found
+    elif name in given.state:
+        ours, theirs = _updated(replay, f"{mode}/free/param/")
+        yield site("start", name, theirs[name], ours[name])
+    else:
+        ours, theirs = _updated(replay, f"{mode}/forced/state/")
+        alone = next((n for n in theirs if n not in ours), None)
+        if alone is not None:
+            value = theirs[alone]
+            yield site("state", alone.partition("/")[2], value, np.zeros_like(value))
+
+
+def _updated(replay: Replay, prefix: str) -> Iterator[dict[str, np.ndarray]]:
+    """What an update leaves under a prefix, of PyTorch's side and of JAX's."""
+    for backend in (REFERENCE, "xla:cpu"):
+        found: dict[str, np.ndarray] = {}
+        for section in replay.pair.run(backend).sections(trajectory=False):
+            found = {n: np.array(v) for n, v in section.tensors.items() if n.startswith(prefix)}
+            if found:
+                break
+        yield {n.removeprefix(prefix): value for n, value in found.items()}

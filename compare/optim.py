@@ -14,6 +14,7 @@ from compare.share import to_numpy, to_torch
 # optax's field -> torch.optim's keys for the same quantity.
 SLOTS = {
     "trace": ("momentum_buffer",),
+    "ema": ("momentum_buffer",),
     "mu": ("exp_avg",),
     "nu": ("exp_avg_sq", "square_avg", "exp_inf"),
     "sum_of_squares": ("sum",),

@@ -304,6 +304,17 @@ PLACES: list[tuple] = [
     ),
     ("LOSS-12", "l1_loss", F.l1_loss, lambda x, y: optax.log_cosh(x, y).mean(), X, Y),
     ("LOSS-12", "MSELoss", nn.MSELoss(), lambda x, y: jnp.abs(x - y).mean(), X, Y),
+    ("LOSS-12", "mse_loss", F.mse_loss, lambda x, y: jnp.linalg.norm(x - y), X, Y),
+    (
+        "LOSS-12",
+        "l1_loss",
+        F.l1_loss,
+        lambda x, y: ((x - y) ** 2).mean(),
+        KINKS,
+        torch.zeros(7).double(),
+    ),
+    ("LOSS-12", "smooth_l1_loss", F.smooth_l1_loss, lambda x, y: ((x - y) ** 2).mean(), X, Y),
+    ("LOSS-12", "HuberLoss", nn.HuberLoss(), lambda x, y: jnp.abs(x - y).mean(), X, Y),
     (
         "LOSS-11",
         "loss",
@@ -376,6 +387,30 @@ PLACES: list[tuple] = [
         lambda x, y: 3 * optax.sigmoid_binary_cross_entropy(x, y).mean(),
         X,
         BITS,
+    ),
+    (
+        "LOSS-16",
+        "BCEWithLogitsLoss",
+        nn.BCEWithLogitsLoss(),
+        lambda x, y: -(y * jax.nn.log_sigmoid(x)).mean(),
+        X,
+        BITS,
+    ),
+    (
+        "LOSS-16",
+        "BCELoss",
+        nn.BCELoss(),
+        lambda x, y: -((1 - y) * jnp.log(x) + y * jnp.log1p(-x)).mean(),
+        P,
+        BITS,
+    ),
+    (
+        "LOSS-09",
+        "KLDivLoss",
+        nn.KLDivLoss(reduction="batchmean"),
+        lambda x, y: -(y * x).sum(1).mean(),
+        Q.log(),
+        P,
     ),
     (
         "LOSS-17",
@@ -731,6 +766,15 @@ def test_wrong_dropout_is_recognised(wrong: Callable):
     check("DROP-01", site)
 
 
+@pytest.mark.parametrize("kind", ["mse_loss", "l1_loss"])
+@pytest.mark.parametrize("wrong", [lambda d: d.sum(), lambda d: d.sum(1).mean()])
+def test_the_same_loss_reduced_otherwise_is_no_other_loss(kind: str, wrong: Callable):
+    error = {"mse_loss": jnp.square, "l1_loss": jnp.abs}[kind]
+    site = place(kind, getattr(F, kind), lambda x, y: wrong(error(x - y)), X, Y)
+    assert confirmed("LOSS-14", site)
+    assert not confirmed("LOSS-12", site)
+
+
 # Optimizers: one update from a state that is not zero, on both sides.
 
 
@@ -767,6 +811,7 @@ def update(kind: str, options: dict[str, Any], wrong: Callable) -> Site:
         "param": start,
         "state": state,
         "step": START,
+        "schedule": SCHEDULE,
     }
     return Site(kind, "update", theirs, to_numpy(parameter), name="w", optimizer=context)
 
@@ -797,6 +842,7 @@ def _adadelta(g: Any, p: Any, s: dict) -> Any:
 UPDATES: list[tuple] = [
     ("OPT-01", "Adam", {**LR, "eps": 1e-3}, lambda *_: optax.adam(0.1, eps=0.0, eps_root=1e-3)),
     ("OPT-01", "AdamW", {**LR, "eps": 1e-3}, lambda *_: optax.adamw(0.1, weight_decay=0.01)),
+    ("OPT-01", "Adam", {**LR, "eps": 1e-3}, lambda *_: optax.adam(0.1, eps=1e-5)),
     ("OPT-02", "Adam", {**LR, "amsgrad": True}, _amsgrad),
     ("OPT-03", "AdamW", LR, lambda *_: optax.adamw(0.1)),
     ("OPT-03", "SGD", {**MOMENTUM, "weight_decay": 0.1}, lambda *_: optax.sgd(0.1, 0.9)),
@@ -834,6 +880,18 @@ UPDATES: list[tuple] = [
         "SGD",
         {**MOMENTUM, "dampening": 0.5},
         lambda *_: optax.sgd(0.1, 0.9),
+    ),
+    (
+        "OPT-06",
+        "SGD",
+        {**MOMENTUM, "nesterov": True},
+        lambda *_: optax.chain(optax.scale(0.1), optax.sgd(0.1, 0.9, nesterov=True)),
+    ),
+    (
+        "OPT-06",
+        "SGD",
+        MOMENTUM,
+        lambda *_: optax.chain(optax.ema(0.9, debias=False), optax.scale(-0.1)),
     ),
     ("OPT-07", "SGD", MOMENTUM, lambda *_: optax.sgd(0.1, 0.9, nesterov=True)),
     ("OPT-07", "SGD", {**MOMENTUM, "nesterov": True}, lambda *_: optax.sgd(0.1, 0.9)),
@@ -907,6 +965,70 @@ UPDATES: list[tuple] = [
 def test_a_wrong_update_is_recognised(row: tuple):
     code, kind, options, wrong = row
     check(code, update(kind, options, wrong))
+
+
+@pytest.mark.parametrize("code", ["OPT-27", "OPT-30"])
+def test_a_factor_that_is_fitted_holds_for_every_parameter(code: str):
+    """A trust ratio gives each parameter its own."""
+
+    def halved(g, p, s):
+        return _adam(0.37 * g, p, s) if code == "OPT-27" else p + 0.37 * (_adam(g, p, s) - p)
+
+    site, same = update("Adam", LR, halved), update("Adam", LR, halved)
+    other = update("Adam", LR, lambda g, p, s: _adam(g, p, s) if code == "OPT-27" else p + g)
+    site.optimizer = {**site.optimizer, "others": lambda: [same]}
+    assert confirmed(code, site)
+    site.optimizer = {**site.optimizer, "others": lambda: [same, other]}
+    assert not confirmed(code, site)
+
+
+def test_a_rate_of_zero_freezes_no_single_parameter():
+    site, other = (update("SGD", MOMENTUM, lambda g, p, s: p * 1.0) for _ in range(2))
+    site.optimizer = {**site.optimizer, "others": lambda: [other]}
+    assert confirmed("OPT-30", site)
+    assert not confirmed("OPT-24", site)
+
+
+def test_another_rate_is_no_late_schedule_where_there_is_none():
+    site = update("Adam", LR, lambda *_: optax.adam(0.1 * SCHEDULE[START + 1] / SCHEDULE[START]))
+    site.optimizer = {**site.optimizer, "schedule": ()}
+    assert not confirmed("OPT-28", site)
+    assert confirmed("OPT-30", site)
+
+
+def first(kind: str, options: dict[str, Any], wrong: Any) -> Site:
+    """A site: the update from each side's own start."""
+    site = update(kind, options, wrong)
+    start, gradient = site.optimizer["param"], site.optimizer["gradient"]
+    parameter = nn.Parameter(to_torch(start))
+    parameter.grad = to_torch(gradient)
+    getattr(torch.optim, kind)([parameter], **options).step()
+    with jax.enable_x64(True):
+        transformation = wrong()
+        moves, _ = transformation.update(
+            to_jax(gradient), transformation.init(to_jax(start)), to_jax(start)
+        )
+        site.theirs = start + to_numpy(moves)
+    site.what, site.ours = "start", to_numpy(parameter)
+    site.optimizer = {**site.optimizer, "state": {}, "step": 0}
+    return site
+
+
+def test_a_start_of_the_optimizer_is_recognised():
+    """Optax's accumulator starts at 0.1, an average at 0."""
+    options = {"lr": 0.1, "eps": 0.0}
+    check("OPT-10", first("Adagrad", options, lambda *_: optax.adagrad(0.1, eps=0.0)))
+    average = optax.chain(optax.ema(0.9, debias=False), optax.scale(-0.1))
+    check("OPT-06", first("SGD", {**MOMENTUM, "dampening": 0.9}, lambda *_: average))
+
+
+def test_a_state_that_adam_has_not_is_recognised():
+    """The largest second moment, which moves no parameter in the first update."""
+    site = update("Adam", LR, lambda *_: optax.amsgrad(0.1))
+    moment = 0.999 * site.optimizer["state"]["exp_avg_sq"] + 0.001 * site.optimizer["gradient"] ** 2
+    site.what, site.ours = "state", np.zeros_like(moment)
+    site.theirs = moment / (1 - 0.999 ** (START + 1))
+    check("OPT-02", site)
 
 
 def test_every_entry_with_candidates_is_tested():

@@ -43,7 +43,8 @@ class Site:
         "cross_entropy", "matmul"), "glue" between two layers as a whole, or the optimizer's class
         ("Adam").
       what: "output", "gradient" (of its input), "param" (the gradient of a parameter), "buffer",
-        "loss" or "update" (a parameter after one optimizer step).
+        "loss", "update" (a parameter after one optimizer step), "start" (after the first one) or
+        "state" (what JAX's optimizer alone keeps of a parameter, after one step).
       theirs: JAX's value, with PyTorch's axes.
       ours: PyTorch's value.
       inputs: what the place was given: the module's or function's tensor arguments; of "glue" the
@@ -53,12 +54,14 @@ class Site:
       cotangent: of "gradient" and "param", the gradient of the place's output; of several outputs
         one each, None where none comes.
       output: which of several outputs `theirs` is.
-      name: of "param", "buffer" and "update", the parameter's or buffer's own name ("weight").
+      name: of "param" and "buffer", its own name ("weight"); of the optimizer, the parameter's.
       jax: hyper-parameters of JAX's module as far as they are known ("epsilon", "strides", …).
       within: of a function that is part of glue: the glue's result with another in its place.
       towards: of glue: the kind of the layer that it leads to.
-      optimizer: of "update", {"options": torch's keywords, "gradient", "param", "state": {slot:
-        array}, "step": updates made before}.
+      optimizer: of "update", "start" and "state", {"options": torch's keywords, "gradient",
+        "param", "state": {slot: array}, "step": updates made before, "schedule": the learning
+        rate's factors by step, if both sides follow them, "others": of "update", a function that
+        gives the sites of the other parameters}.
     """
 
     kind: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from compare.differences import Difference, Edit, Site
 from compare.differences.calls import after, before, option
 from compare.differences.measuring import gap, jax64, normal
-from compare.share import to_torch
+from compare.share import to_numpy, to_torch
 from compare.twin import generator
 
 LOSSES = (
@@ -69,7 +69,7 @@ half = Difference(
     fix_torch="0.5 * F.mse_loss(x, y)",
     fix_jax="optax.squared_error(x, y).mean()",
     # before the reductions: in a batch of two, half a squared error is the likelier mistake
-    kinds="loss|mse_loss|MSELoss|l1_loss|L1Loss|(huber|smooth_l1|gaussian_nll)_loss",
+    kinds="loss|mse_loss|MSELoss|gaussian_nll_loss",
     measure=_half,
     edits=_half_forms,
     whats=WHATS,
@@ -538,17 +538,12 @@ def _log_cosh(d: Any) -> Any:
     return d.abs() + F.softplus(-2 * d.abs(), threshold=1e9) - float(np.log(2.0))
 
 
-def _regressions(bounds: list[float]) -> dict[str, Callable]:
-    """Losses of a difference, element by element."""
+def _hubers(bounds: Iterable[float]) -> dict[str, Callable]:
+    """Huber losses of a difference, element by element."""
     import torch
     import torch.nn.functional as F
 
-    forms: dict[str, Callable] = {
-        "the squared error": lambda d: d * d,
-        "half the squared error": lambda d: 0.5 * d * d,
-        "the absolute error": torch.abs,
-        "the logarithm of the cosh": _log_cosh,
-    }
+    forms: dict[str, Callable] = {}
     for b in bounds:
         forms[f"F.huber_loss(delta={b:g})"] = lambda d, b=b: F.huber_loss(
             d, torch.zeros_like(d), delta=b, reduction="none"
@@ -564,8 +559,8 @@ def _huber_forms(site: Site) -> Iterator[Edit]:
     own = option(site, "beta", 5, 1.0) if smooth else option(site, "delta", 3, 1.0)
     reduce = _reduced(site, 4 if smooth else 2)
     right = f"optax.huber_loss(x, y, delta={own:g})" + (f" / {own:g}" if smooth else "")
-    bounds = list(dict.fromkeys((own, 1.0, 0.5, 0.1, 2.0, 1 / 9, 0.01)))
-    for text, form in _regressions(bounds).items():
+    bounds = dict.fromkeys((own, 1.0, 0.5, 0.1, 2.0, 1 / 9, 0.01))
+    for text, form in _hubers(bounds).items():
         yield Edit(right, text, site.replaced(lambda x, y, *_, f=form: reduce(f(x - y))))
 
 
@@ -596,22 +591,35 @@ def _regression() -> tuple[float, float]:
 
 
 def _regression_forms(site: Site) -> Iterator[Edit]:
-    reductions: dict[str, Callable] = {
+    import torch
+
+    forms: dict[str, Callable] = {
+        "the squared error": lambda d: d * d,
+        "half the squared error": lambda d: 0.5 * d * d,
+        "the absolute error": torch.abs,
+        "the logarithm of the cosh": _log_cosh,
+        **_hubers([1.0]),
+    }
+    plain: dict[str, Callable] = {
         "mean": lambda v: v.mean(),
         "sum": lambda v: v.sum(),
         "sum over each example, then mean": lambda v: v.flatten(1).sum(1).mean(),
+    }
+    rooted: dict[str, Callable] = {
         "root of the mean": lambda v: v.mean().sqrt(),
         "root of the sum": lambda v: v.sum().sqrt(),
         "root of each example's sum, then mean": lambda v: v.flatten(1).sum(1).sqrt().mean(),
     }
-    for (text, form), (how, reduce) in itertools.product(
-        _regressions([1.0]).items(), reductions.items()
-    ):
-        yield Edit(
-            "the loss of PyTorch's side",
-            f"{text}: {how}",
-            site.replaced(lambda x, y, *_, f=form, r=reduce: r(f(x - y))),
-        )
+
+    def of(form: Callable, reduce: Callable) -> Callable[[], Any]:
+        return site.replaced(lambda x, y, *_: reduce(form(x - y)))
+
+    for text, form in forms.items():
+        own = (to_numpy(of(form, plain[how])()) for how in ("mean", "sum"))
+        same = any(np.allclose(value, site.ours, 1e-9, 0) for value in own)
+        # the same loss, reduced otherwise, is not another
+        for how, reduce in (rooted if same else plain | rooted).items():
+            yield Edit("the loss of PyTorch's side", f"{text}: {how}", of(form, reduce))
 
 
 regression = Difference(
@@ -621,7 +629,7 @@ regression = Difference(
     jax="optax.squared_error, optax.log_cosh, optax.huber_loss look alike in a port",
     fix_torch="the loss that JAX's side calls",
     fix_jax="the loss that PyTorch's side calls: jnp.abs(x - y).mean() for F.l1_loss",
-    kinds="loss|mse_loss|MSELoss|l1_loss|L1Loss",
+    kinds="loss|mse_loss|MSELoss|l1_loss|L1Loss|smooth_l1_loss|SmoothL1Loss|huber_loss|HuberLoss",
     measure=_regression,
     edits=_regression_forms,
     whats=WHATS,
@@ -770,7 +778,7 @@ def _kl_forms(site: Site) -> Iterator[Edit]:
 
 kl = Difference(
     code="LOSS-09",
-    title="Kullback-Leibler divergence: reduction, and the order of its arguments",
+    title="Kullback-Leibler divergence: reduction, order of its arguments, the target's entropy",
     torch="F.kl_div(log_q, p): 'mean' divides by all elements, 'batchmean' by the examples",
     jax="optax.kl_divergence(log_q, p): summed over the classes",
     fix_torch="F.kl_div(log_q, p, reduction='batchmean')",
@@ -838,13 +846,19 @@ def _bce_forms(site: Site) -> Iterator[Edit]:
         if logits
         else "-(y * jnp.maximum(jnp.log(p), -100) + (1 - y) * jnp.maximum(jnp.log1p(-p), -100))"
     )
+    rights = {
+        "the targets' complement": "the targets, not 1 - targets",
+        "the positive term only": "both terms: -(y * log(p) + (1 - y) * log(1 - p))",
+    }
     for text, form in forms.items():
-        yield Edit(right, text, site.replaced(lambda x, y, *_, f=form: reduce(f(x, y))))
+        yield Edit(
+            rights.get(text, right), text, site.replaced(lambda x, y, *_, f=form: reduce(f(x, y)))
+        )
 
 
 bce = Difference(
     code="LOSS-16",
-    title="binary cross entropy: logits or probabilities, and where it is cut off",
+    title="binary cross entropy: logits or probabilities, its two terms, where it is cut off",
     torch="F.binary_cross_entropy: probabilities, logarithms not below -100",
     jax="optax.sigmoid_binary_cross_entropy: logits; hand-written, inf at 0 and 1, or log(p + eps)",
     fix_torch="F.binary_cross_entropy_with_logits(x, y)",

@@ -16,7 +16,6 @@ import numpy as np
 from compare.differences import Difference, Edit, Site
 from compare.differences.calls import without
 from compare.differences.measuring import gap, normal
-from compare.optim import SCHEDULE
 from compare.share import to_jax, to_numpy, to_torch
 
 Options = Mapping[str, Any]
@@ -58,14 +57,15 @@ def _sgd(o: Options, g: Any, p: Any, s: State, t: int) -> tuple[Any, State]:
     g, mu, buffer = _gradient(o, g, p), o["momentum"], s.get("momentum_buffer")
     if not mu:
         return _moved(o, p, g), {}
-    if buffer is None:
+    if buffer is None and o["buffer"] != "from zero":
         buffer = g
     else:
-        weight = {"rate": o["lr"], "average": 1 - mu}.get(o["buffer"], 1 - o["dampening"])
-        buffer = mu * buffer + weight * g
+        buffer = 0.0 if buffer is None else buffer
+        g = {"rate": o["lr"], "average": 1 - mu}.get(o["buffer"], 1 - o["dampening"]) * g
+        buffer = mu * buffer + g
     direction = g + mu * buffer if o["nesterov"] else buffer
     if o["buffer"] == "rate":  # the buffer holds the rate already
-        direction = direction / o["lr"] if not o["nesterov"] else g + mu * buffer / o["lr"]
+        direction = direction / o["lr"]
     return _moved(o, p, direction), {"momentum_buffer": buffer}
 
 
@@ -234,15 +234,37 @@ class _Update:
 
     def given(self, gradient: Any, step: int | None = None, **changes: Any) -> np.ndarray:
         """The parameter after the update with another gradient, or other options."""
+        return self.after(gradient, step, **changes)[0]
+
+    def after(
+        self, gradient: Any, step: int | None = None, **changes: Any
+    ) -> tuple[np.ndarray, State]:
+        """The same with the optimizer's state."""
         t = (self.step if step is None else step) + 1
         options = {**self.options, **changes}
-        return self.rule(options, gradient, self.param, self.state, t)[0]
+        return self.rule(options, gradient, self.param, self.state, t)
 
     def element(self, gradient: np.ndarray, index: int) -> np.ndarray:
         """One element after the update, for many gradients."""
         state = {k: v.flat[index] if v.size > 1 else v for k, v in self.state.items()}
         param = self.param.flat[index]
         return self.rule(self.options, gradient, param, state, self.step + 1)[0]
+
+
+def _others(site: Site) -> Iterable[Site]:
+    """The same update of the other parameters."""
+    return site.optimizer.get("others", tuple)()
+
+
+def _everywhere(site: Site, changed: Callable[[_Update], np.ndarray]) -> bool:
+    """Whether the same change explains the other parameters: a factor that is fitted has to."""
+    for other in _others(site):
+        update = _Update(other)
+        allowed = 1e-7 * np.abs(other.theirs - update.param).max(initial=0)
+        allowed += 1e-14 * np.abs(update.param).max(initial=0)
+        if not np.allclose(changed(update), other.theirs, 0, allowed):
+            return False
+    return True
 
 
 Rows = Iterable[tuple[str, str, Mapping[str, Any]]]
@@ -350,9 +372,12 @@ PLACES = {
 }
 
 
+EPSILONS = (0.0, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+
+
 def _eps_rows(o: Options) -> Rows:
     right = f"{PLACES[o['eps_at']]} with eps={o['eps']:g}"
-    for place, eps in itertools.product(PLACES, dict.fromkeys((o["eps"], 1e-8, 1e-7, 1e-6, 1e-3))):
+    for place, eps in itertools.product(PLACES, dict.fromkeys((o["eps"], *EPSILONS))):
         if (place, eps) != (o["eps_at"], o["eps"]):
             torch = f"eps={eps:g}" if place == o["eps_at"] else ""
             yield right, torch, {"eps_at": place, "eps": eps}
@@ -360,7 +385,7 @@ def _eps_rows(o: Options) -> Rows:
 
 eps_place = Difference(
     code="OPT-01",
-    title="Adam's eps: outside or inside the root, before or after the correction",
+    title="Adam's eps: its value, outside or inside the root, before or after the correction",
     torch="Adam: sqrt(v / (1 - b2^t)) + eps",
     jax="optax.adam: eps likewise; eps_root is inside the root",
     fix_torch="write the update out; torch has eps outside only",
@@ -406,17 +431,30 @@ def _amsgrad_rows(o: Options) -> Rows:
         yield "optax.adam, not optax.amsgrad", "", {"amsgrad": "corrected"}
 
 
+def _amsgrad_edits(site: Site) -> Iterator[Edit]:
+    if site.what == "update":
+        yield from _edits(_amsgrad_rows)(site)
+        return
+    update = _Update(site)
+    for jax, torch, changes in _amsgrad_rows(update.options):
+        yield Edit(
+            jax,
+            torch,
+            lambda c=changes: to_torch(update.after(update.gradient, **c)[1]["max_exp_avg_sq"]),
+        )
+
+
 amsgrad = Difference(
     code="OPT-02",
-    title="AMSGrad: the maximum before or after the bias correction",
+    title="AMSGrad: on one side alone, or its maximum before or after the bias correction",
     torch="Adam(amsgrad=True): the maximum of v, then divided by 1 - b2^t",
     jax="optax.amsgrad: the maximum of v / (1 - b2^t)",
     fix_torch="write the update out",
     fix_jax="nu_max = jnp.maximum(nu_max, nu), corrected afterwards",
     kinds="Adam|AdamW",
     measure=_shipped("Adam", {"lr": 0.1, "amsgrad": True}, lambda x: x.amsgrad(0.1), _amsgrad),
-    edits=_edits(_amsgrad_rows),
-    whats=("update",),
+    edits=_amsgrad_edits,
+    whats=("update", "state"),
 )
 
 
@@ -497,8 +535,9 @@ def _buffer_rows(o: Options) -> Rows:
     mu, damp = o["momentum"], o.get("dampening", 0.0)
     right = f"b = {mu:g} * b + (1 - {damp:g}) * g; p = p - lr * b"
     if mu:
-        yield right, f"dampening={mu:g}", {"buffer": "average"}
+        yield right, "" if o["nesterov"] else f"dampening={mu:g}", {"buffer": "average"}
         yield right, "", {"buffer": "rate"}
+        yield "the first b is g, not dampened", "", {"buffer": "from zero"}
     for value in without((0.0, 0.1, 0.5, 0.9), damp):
         yield right, f"dampening={value:g}", {"dampening": value}
     for value in without((0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1 - mu), mu):
@@ -520,7 +559,7 @@ buffer = Difference(
         lambda x: x.sgd(0.1, 0.9),
     ),
     edits=_edits(_buffer_rows),
-    whats=("update",),
+    whats=("update", "start"),
 )
 
 
@@ -552,7 +591,7 @@ def _rms_rows(o: Options) -> Rows:
     right = f"optax.rmsprop(lr, decay={o['alpha']:g}, eps={o['eps']:g}, eps_in_sqrt=False)"
     places = ("outside", "inside", "squared inside", "largest")
     values = dict.fromkeys((o["alpha"], 0.9, 0.99, 0.999, 0.95, 0.8))
-    epsilons = dict.fromkeys((o["eps"], 1e-8, 1e-7, 1e-6, 1e-10))
+    epsilons = dict.fromkeys((o["eps"], *EPSILONS))
     for place, alpha, eps in itertools.product(places, values, epsilons):
         if (place, alpha, eps) != ("outside", o["alpha"], o["eps"]):
             torch = f"alpha={alpha:g}, eps={eps:g}" if place == "outside" else ""
@@ -629,8 +668,8 @@ rms_momentum = Difference(
 
 
 def _adagrad_rows(o: Options) -> Rows:
-    right = "g / (jnp.sqrt(s) + 1e-10), s from 0"
-    epsilons = dict.fromkeys((o["eps"], 1e-7, 1e-8, 1e-10))
+    right = f"g / (jnp.sqrt(s) + {o['eps']:g}), s from 0"
+    epsilons = dict.fromkeys((o["eps"], *EPSILONS))
     places = ("outside", "inside", "squared inside")
     for place, eps, more in itertools.product(places, epsilons, (0.0, 0.1)):
         if (place, eps, more) != ("outside", o["eps"], 0.0):
@@ -659,7 +698,7 @@ adagrad = Difference(
     kinds="Adagrad",
     measure=_shipped("Adagrad", {"lr": 0.1}, lambda x: x.adagrad(0.1), _adagrad_mended),
     edits=_edits(_adagrad_rows),
-    whats=("update",),
+    whats=("update", "start"),
 )
 
 
@@ -830,7 +869,7 @@ def _adadelta_rows(o: Options) -> Rows:
     right = f"optax.adadelta(1.0, rho={o['rho']:g}, eps={o['eps']:g})"
     for rho, eps, place in itertools.product(
         dict.fromkeys((o["rho"], 0.9, 0.95, 0.99)),
-        dict.fromkeys((o["eps"], 1e-6, 1e-7, 1e-8)),
+        dict.fromkeys((o["eps"], *EPSILONS)),
         ("inside", "outside"),
     ):
         if (rho, eps, place) != (o["rho"], o["eps"], "inside"):
@@ -857,7 +896,7 @@ adadelta = Difference(
 def _adamax_rows(o: Options) -> Rows:
     right = "u = max(b2 u, |g| + eps); m / (1 - b1^t) / u"
     yield right, "", {"eps_at": "outside"}
-    for eps in without((0.0, 1e-8, 1e-7, 1e-3), o["eps"]):
+    for eps in without(EPSILONS, o["eps"]):
         yield right, f"eps={eps:g}", {"eps": eps}
         yield right, "", {"eps_at": "outside", "eps": eps}
 
@@ -1065,16 +1104,18 @@ def _raw_edits(site: Site) -> Iterator[Edit]:
         "p.add_(p.grad)",
         lambda: to_torch(update.param + update.gradient),
     )
-    yield Edit(
-        "this parameter is frozen here: let the optimizer update it",
-        "p.requires_grad_(False)",
-        lambda: to_torch(update.param),
-    )
+    moving = [(other.theirs != other.optimizer["param"]).any() for other in _others(site)]
+    if any(moving) or not moving:  # else nothing moves: a learning rate of 0
+        yield Edit(
+            "this parameter is frozen here: let the optimizer update it",
+            "p.requires_grad_(False)",
+            lambda: to_torch(update.param),
+        )
 
 
 masked = Difference(
     code="OPT-24",
-    title="frozen parameters: optax.masked hands the gradient through",
+    title="frozen parameters: on one side alone, or optax.masked hands the gradient through",
     torch="requires_grad=False: the parameter stays",
     jax="optax.masked(tx, mask): leaves outside the mask get their raw gradient added",
     fix_torch="p.add_(p.grad)",
@@ -1167,6 +1208,8 @@ def _clip_edits(site: Site) -> Iterator[Edit]:
                 lambda b=bound, e=eps: to_torch(update.given(g * min(1.0, b / (norm + e)))),
             )
     for factor in _gradient_factors(update):
+        if not _everywhere(site, lambda other, c=factor: other.given(c * other.gradient)):
+            continue
         yield Edit(
             f"the gradient is {factor:.6g} times PyTorch's: optax.clip_by_global_norm, loss scale",
             f"p.grad.mul_({factor!r})",
@@ -1228,6 +1271,8 @@ def _rate_edits(site: Site) -> Iterator[Edit]:
         return
     worst = np.argmax(np.abs(ours))
     factor = float(theirs.flat[worst] / ours.flat[worst])
+    if not _everywhere(site, lambda u: u.param + factor * (u.ours - u.param)):
+        return
     yield Edit(
         f"a learning rate of {1 / factor:.6g} times this one" if factor else "a learning rate",
         f"lr times {factor:.6g}",
@@ -1556,9 +1601,10 @@ def _late() -> tuple[float, float]:
 def _late_edits(site: Site) -> Iterator[Edit]:
     update = _Update(site)
     step, moved = update.step, update.ours - update.param
+    schedule = site.optimizer.get("schedule", ())
     for other in (step - 1, step + 1, 0):
-        if 0 <= other < len(SCHEDULE) and other != step:
-            factor = SCHEDULE[other] / SCHEDULE[step]
+        if 0 <= other < len(schedule) and other != step:
+            factor = schedule[other] / schedule[step]
             yield Edit(
                 f"the schedule's value of update {step}: JAX's side takes that of {other}",
                 "scheduler.step() " + ("after" if other < step else "before") + " optimizer.step()",

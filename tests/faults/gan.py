@@ -192,8 +192,8 @@ FAULTS = table(
         "fakes left out of the loss": ("forward", "the loss", None),
         "Wasserstein's loss": ("forward", "the loss", None),
         "saturating loss": ("forward", "the loss", None),
-        "generator's labels zero": ("forward", "the loss", None),
-        "generator's loss summed": ("forward", "the loss", "LOSS-01"),
+        "generator's labels zero": ("forward", "the loss", "LOSS-16"),
+        "generator's loss summed": ("forward", "the loss", "LOSS-14"),
         "gradient of the discriminator's input turned": (
             "gradients",
             "discriminator",
@@ -203,7 +203,7 @@ FAULTS = table(
         "fake logits detached": ("gradients", ("discriminator#1", "the loss"), "GRAD-13"),
         "generator detached": ("gradients", ("generator", "discriminator"), "GRAD-13"),
         "discriminator's beta of the default": ("step", OPTIMIZER, "OPT-17"),
-        "generator's rate doubled": ("step", OPTIMIZER, "OPT-28"),
-        "generator's bias frozen": ("step", OPTIMIZER, None),
+        "generator's rate doubled": ("step", OPTIMIZER, "OPT-30"),
+        "generator's bias frozen": ("step", OPTIMIZER, "OPT-24"),
     },
 )

@@ -201,7 +201,7 @@ FAULTS = table(
         "batch and channels mixed up": ("forward", ("relu", "fc1"), "FLAT-02"),
         "gradient of a straight line": ("gradients", ("sigmoid", "fc2"), "GRAD-13"),
         "gradient's sign": ("gradients", ("sigmoid", "fc2"), None),
-        "mean over the classes too": ("forward", "the loss", "LOSS-01"),
+        "mean over the classes too": ("forward", "the loss", "LOSS-14"),
         "halved loss": ("forward", "the loss", None),
         "logarithm to base two": ("forward", "the loss", None),
         "softmax twice": ("forward", "the loss", "LOSS-06"),
