@@ -1,7 +1,13 @@
 """Every test runs on the CPU, with one cache of compiled programs for all processes and runs."""
 
+import gc
 import os
+import sys
 from pathlib import Path
+
+import pytest
+
+from compare import heap
 
 # Before any framework is imported, by a test or by a process that a test starts.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -12,3 +18,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "diptych" / "xla")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.pop("DIPTYCH_TRACEBACK", None)
+heap.one()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed():
+    """Compiled programs are kept for a file of tests, not for the whole run."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+    gc.collect()
+    heap.trim()
