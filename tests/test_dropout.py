@@ -844,6 +844,16 @@ def test_a_mask_that_is_tiled_over_the_batch():
     assert climb(net(two=tiled)).stages["forward"].verdict == DIVERGED
 
 
+def test_a_layer_that_hands_its_input_on():
+    class JaxDropoutOff(fnn.Module):
+        @fnn.compact
+        def __call__(self, x):
+            return x
+
+    off = lambda x, train, key: JaxDropoutOff(name="off")(x)  # noqa: E731
+    assert "PyTorch drops 2 times, JAX 1 time" in findings(climb(net(two=off)))
+
+
 def test_a_key_that_is_always_the_same():
     found = alone(Twin(torch=TorchEqual, jax=JaxFixed(), inputs={"x": Array((9, 3))}, name="key"))
     assert any("alike in two successive calls" in text for text in found), found

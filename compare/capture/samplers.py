@@ -194,7 +194,8 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
             layers = {
                 name: (x, walk.taps[name])
                 for name, tap in walk.info.items()
-                if _drops(tap.kind) and (x := _input(walk.taps, name)) is not None
+                if _drops(tap.kind) and name in walk.taps
+                if (x := _input(walk.taps, name)) is not None
             }
             return walk.sampler.seen, layers
 
