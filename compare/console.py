@@ -85,6 +85,7 @@ def entry(console: Console, entry: Dict) -> None:
     lines.append(_table([(text, "dim") for text in HEADINGS], widths))
     lines += [_table(row, widths) for row in rows]
     lines.append(_note("coverage", "; ".join(figures.coverage(entry))))
+    lines += [_note("dropout", entry["dropout"])] if entry.get("dropout") else []
     if entry.get("verdict") != SAME:
         lines += [_note("one side", alone)] if (alone := figures.alone(entry)) else []
         lines += _origin(entry) + _cause(entry) + _findings(stages, entry.get("origin"))
@@ -106,6 +107,7 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
     hints = twin.get("lint") or []
     lines += [_note("" if i else "lint", text) for i, text in enumerate(hints[:5])]
     lines += [_note("", f"and {len(hints) - 5} more")] if len(hints) > 5 else []
+    lines += [_note("dropout", twin["dropout"])] if twin.get("dropout") else []
     for stage in twin.get("stages") or []:
         verdict = str(stage.get("verdict"))
         line = _note(stage["name"], stage.get("what") or "-").append("   ")

@@ -73,6 +73,7 @@ class Result:
     skipped: list[str] = field(default_factory=list)
     lifted: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
+    dropout: str = ""
 
     @property
     def verdict(self) -> str:

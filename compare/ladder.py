@@ -98,6 +98,13 @@ class Pair:
             jax_side.is_bare(model),
         )
 
+    @cached_property
+    def own_masks(self) -> tuple[str, list[tuple[str, str]]]:
+        """What the sampler of each side does by itself, that is without the masks it is given."""
+        from compare.capture.samplers import sampler
+
+        return sampler(self)
+
     def uncounted(self, backend: str) -> list[str]:
         """Tensors of PyTorch's that a backend has not, and need not have."""
         if parse(backend)[0] == "torch":
@@ -269,6 +276,9 @@ class Ladder:
                 if stage.verdict == V.DIVERGED:
                     stage.findings += plan.suspicions()
                 uncontrolled += [f"{plan.mode}: JAX draws at {text}" for text in plan.noise]
+            if any(plan.ours or plan.theirs for plan in run.plans.values()):
+                judge.result.dropout, found = self.pair.own_masks
+                stage.findings += found
         elif run.compiled:
             dropped = [mode for mode, draws in self.pair.given.draws.items() if draws]
             stage.findings += [

@@ -188,6 +188,7 @@ def twin_dict(result: Result, optimizer: str = "") -> dict[str, Any]:
         "name": result.name,
         "verdict": result.verdict,
         "class": result.kind,
+        "dropout": result.dropout or None,
         "backends": [result.reference, result.candidate],
         "reference": result.reference,
         "optimizer": optimizer,

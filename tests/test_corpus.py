@@ -10,7 +10,7 @@ from toys import climb, trouble
 
 from compare.twin import generator
 from compare.verdict import DIVERGED, SAME
-from tests.faults import OPTIMIZER, architectures, corpus, equivalent, judge
+from tests.faults import OPTIMIZER, architectures, corpus, equivalent, held_out, judge
 from tests.faults.matrix import HEADER, row, run, summary, tried
 
 FAULTS = corpus()
@@ -33,6 +33,13 @@ def test_the_size_of_the_corpus():
     assert 20 * len(equivalent()) <= len(FAULTS)
     stages = {"weights", "forward", "gradients", "step", "trajectory"}
     assert {fault.stage for fault in FAULTS} == stages
+
+
+def test_the_held_out_faults():
+    held = held_out()
+    assert len(held) >= 60
+    assert len({fault.architecture for fault in held}) >= 3
+    assert 4 * sum(fault.code is None for fault in held) >= len(held)
 
 
 @pytest.mark.parametrize("name", architectures())

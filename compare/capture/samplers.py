@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,53 +12,69 @@ import numpy as np
 from compare import verdict as V
 from compare.capture import input_key
 from compare.capture.given import mode_name
-from compare.capture.masks import Draw, single
+from compare.capture.masks import SIDES, Draw, single
 from compare.share import to_numpy
 from compare.twin import Phase, generator
 
 UNLIKELY = 1e-6  # two-sided probability under which chance is no explanation
 ELEMENTS = 2**13  # drawn of each mask, where CALLS calls give so many
 CALLS = 512
+LARGEST = 2**22  # elements of all masks of all calls
+SECONDS = 0.7  # for the calls of one side; two are made in any case
 
-Found = list[tuple[str, str]]
+Wrong = dict[str, str]  # what is wrong -> by how much
 Draws = list[tuple[Draw, np.ndarray]]  # each with its masks, stacked over calls
 Layers = dict[str, tuple[np.ndarray, np.ndarray]]  # input and output of layers that drop
 
 
-def sampler(pair: Any) -> Found:
+def sampler(pair: Any) -> tuple[str, list[tuple[str, str]]]:
     """Tests the masks that each side of a `compare.ladder.Pair` draws by itself in train mode.
 
     Returns:
-      Findings: a rate that is not PyTorch's, a scale that does not make up for it, elements,
-      channels, masks of one call or masks of two successive calls that depend on one another.
+      A line on what was tested, and findings: a rate that is not PyTorch's, a scale that does not
+      make up for it, elements, channels, or masks of two successive calls that depend on one
+      another. What is wrong alike on both sides is no difference, and is not told.
     """
-    found: Found = []
+    found, tested = [], []
     for phase in pair.twin.updates:
         declared = pair.given.draws[mode_name(phase)]
-        sizes = [int(np.prod(draw.shape)) for draw in declared]
-        calls = 2 * (min(CALLS, max(2, -(-ELEMENTS // max(1, min(sizes, default=1))))) // 2)
-        for side, run in (("PyTorch", _torch), ("JAX", _jax)):
-            draws, layers = run(pair, phase, calls)
+        sizes = [int(np.prod(draw.shape)) for draw in declared] or [1]
+        calls = min(CALLS, -(-ELEMENTS // max(1, min(sizes))), LARGEST // max(1, sum(sizes)))
+        wrong = []
+        for run in (_torch, _jax):
+            draws, layers = run(pair, phase, max(2, calls))
             rates = [draw.keep for draw in (declared if len(declared) == len(draws) else [])]
-            found += examine(side, draws, rates)
-            for name, (x, y) in layers.items():
-                found += scaled(f"{side}, {name}", x, y)
-    return found
+            wrong.append(examine(draws, rates))
+            for index, (x, y) in enumerate(layers.values(), 1):
+                if text := scaled(x, y):
+                    wrong[-1][f"layer {index} that drops"] = text
+            count = len(draws[0][1]) if draws else 0
+            tested.append(f"{len(draws)} in {count} call{'' if count == 1 else 's'}")
+        for side, ours, others in zip(SIDES, wrong, wrong[::-1], strict=True):
+            found += [
+                (V.DIVERGED, f"{side} by itself, {name}: {text}")
+                for name, text in ours.items()
+                if name not in others
+            ]
+    line = "masks of each side's own sampler: " + ", ".join(
+        f"{side} {count}" for side, count in zip(SIDES * len(tested), tested, strict=False)
+    )
+    return f"{line}; {len(found) or 'no'} finding{'' if len(found) == 1 else 's'}", found
 
 
-def examine(side: str, draws: Draws, rates: Sequence[float | None] = ()) -> Found:
+def examine(draws: Draws, rates: Sequence[float | None] = ()) -> Wrong:
     """Tests masks for their rate and for independence.
 
     Args:
-      draws: what was drawn, with the masks of an even number of successive calls, (calls, …).
+      draws: what was drawn, with the masks of successive calls, (calls, …).
       rates: the probabilities to keep that were meant, where they are not the draws' own.
     """
-    found: Found = []
+    wrong: Wrong = {}
 
-    def test(hits: np.ndarray, chance: float, text: str) -> None:
+    def test(name: str, hits: np.ndarray, chance: float, source: str = "") -> None:
         if _unlikely(int(hits.sum()), hits.size, chance):
-            text = f"{side}, {text}: {hits.mean():.4g} of {hits.size}, not {chance:.4g}"
-            found.append((V.DIVERGED, text))
+            where = f" ({source})" if source else ""
+            wrong[name] = f"{hits.mean():.4g} of {hits.size}, not {chance:.4g}{where}"
 
     for number, (draw, masks) in enumerate(draws):
         own = draw.keep
@@ -66,41 +83,47 @@ def examine(side: str, draws: Draws, rates: Sequence[float | None] = ()) -> Foun
         meant = rates[number] if rates else own
         if meant is None or abs(1 - meant - own) < UNLIKELY:
             meant = own
-        name = f"dropout {number + 1}" + (f" ({draw.source})" if draw.source else "")
-        test(masks, meant, f"{name}: kept")
+        name = f"dropout {number + 1}"
+        test(f"{name}: kept", masks, meant, draw.source)
         alike = own**2 + (1 - own) ** 2
         for axis in range(1, masks.ndim):
             even = masks.shape[axis] // 2 * 2
             a, b = (masks.take(range(start, even, 2), axis) for start in (0, 1))
             if even:
-                test(a == b, alike, f"{name}: neighbours along axis {axis - 1} that are alike")
-        test(masks[::2] == masks[1::2], alike, f"{name}: elements alike in two successive calls")
+                along = f"{name}: neighbours along axis {axis - 1} that are alike"
+                test(along, a == b, alike, draw.source)
+        even = len(masks) // 2 * 2
+        successive = f"{name}: elements alike in two successive calls"
+        test(successive, masks[:even:2] == masks[1:even:2], alike, draw.source)
     for (one, (a, x)), (two, (b, y)) in itertools.combinations(enumerate(draws), 2):
         if a.keep is not None and b.keep is not None and x.shape == y.shape:
             alike = a.keep * b.keep + (1 - a.keep) * (1 - b.keep)
-            test(x == y, alike, f"dropout {one + 1} and dropout {two + 1}: elements alike")
-    return found
+            test(f"dropout {one + 1} and dropout {two + 1}: elements alike", x == y, alike)
+    return wrong
 
 
-def scaled(name: str, x: np.ndarray, y: np.ndarray) -> Found:
-    """Tests that a layer which drops multiplies what it keeps by one over the rate of keeping."""
+def scaled(x: np.ndarray, y: np.ndarray) -> str:
+    """Tests that a layer which drops multiplies what it keeps by one over the rate of keeping.
+
+    Returns:
+      What is wrong, or "".
+    """
     kept, known = y != 0, x != 0
     if (kept | ~known).all():
-        return []  # in eval mode, or at rate 0
+        return ""  # in eval mode, or at rate 0
     ratios = y[kept & known] / x[kept & known]
     scale = float(np.median(ratios)) if ratios.size else 0.0
     rounding = 16 * np.finfo(x.dtype).eps * abs(scale)
     if not (scale > 0 and np.abs(ratios - scale).max() <= rounding):
-        return [(V.DIVERGED, f"{name}: what is kept is not scaled by one number")]
+        return "what is kept is not scaled by one number"
     for axis in range(kept.ndim):  # a mask that is shared over an axis counts once
         one = kept.any(axis, keepdims=True)
         if ((kept == one) | ~known).all():
             kept, known = one, known.any(axis, keepdims=True)
     hits = kept[known]
     if scale >= 1 and not _unlikely(int(hits.sum()), hits.size, 1 / scale):
-        return []
-    text = f"{name}: {hits.mean():.4g} of {hits.size} are kept, but multiplied by {scale:.6g}"
-    return [(V.DIVERGED, text)]
+        return ""
+    return f"{hits.mean():.4g} of {hits.size} are kept, but multiplied by {scale:.6g}"
 
 
 def _unlikely(hits: int, of: int, chance: float) -> bool:
@@ -126,7 +149,8 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
     run._mode(train=True)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), run._settings():
         torch.manual_seed(int(generator(pair.seed, "sampler").integers(2**31)))
-        for _ in range(calls):
+        start = time.perf_counter()
+        while len(seen) < 2 or (len(seen) < calls and time.perf_counter() - start < SECONDS):
             with Masks(source) as masks, Recorder(run.model, inputs=True) as recorder:
                 run._call(phase, [x.clone() for x in inputs])
             seen.append(masks)
@@ -144,6 +168,7 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
 
 
 def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
+    import flax.linen as fnn
     import jax
 
     from compare.capture.jax_masks import Own
@@ -158,30 +183,43 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
             run.key = key
             return run._forward(variables, inputs, phase.call, True)[0]
 
-        keys = jax.random.split(
-            jax.random.key(generator(pair.seed, "sampler").integers(2**31)), calls
-        )
-        closed = jax.make_jaxpr(forward)(keys[0])
-        masks, _ = run._random(closed)
+        closed = jax.make_jaxpr(forward)(jax.random.key(0))
+        used, _ = run._random(closed)
 
+        @jax.jit
         def once(key: Any) -> Any:
-            walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, masks))
+            walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, used))
             walk.run(closed.jaxpr, closed.consts, [key])
             walks.append(walk)
             layers = {
-                key: (x, walk.taps[key])
-                for key, tap in walk.info.items()
-                if _drops(tap.kind) and (x := _input(walk.taps, key)) is not None
+                name: (x, walk.taps[name])
+                for name, tap in walk.info.items()
+                if _drops(tap.kind) and name in walk.taps
+                if (x := _input(walk.taps, name)) is not None
             }
             return walk.sampler.seen, layers
 
-        seen, layers = jax.jit(jax.vmap(once))(keys)
-        walk = walks[-1]
-        draws = [
-            (Draw(site.shape, single(np.asarray(keep)), site.source), np.asarray(mask))
-            for site, (mask, keep) in zip(walk.sampler.sites, seen, strict=True)
-        ]
-    return draws, {k: (to_numpy(x), to_numpy(y)) for k, (x, y) in layers.items()}
+        first = jax.random.key(generator(pair.seed, "sampler").integers(2**31))
+        results = [jax.device_get(once(first))]
+        # Only a Linen module is handed its key: others draw the same in every call.
+        calls = calls if isinstance(run.model, fnn.Module) else 1
+        start = time.perf_counter()
+        while len(results) < min(2, calls) or (
+            len(results) < calls and time.perf_counter() - start < SECONDS
+        ):
+            results.append(jax.device_get(once(jax.random.fold_in(first, len(results)))))
+    seen, layers = jax.tree.map(lambda *values: np.stack(values), *results)
+    draws: Draws = []
+    for site, (masks, keep) in zip(walks[-1].sampler.sites, seen, strict=True):
+        for mask in _iterations(masks, len(site.lengths)):
+            if not any(np.array_equal(mask, other) for _, other in draws):
+                draws.append((Draw(site.shape, single(keep), site.source), mask))
+    return draws, layers
+
+
+def _iterations(masks: np.ndarray, scans: int) -> np.ndarray:
+    """The masks of a place in scans, each iteration's alone: (iterations, calls, …)."""
+    return np.moveaxis(masks.reshape(len(masks), -1, *masks.shape[1 + scans :]), 1, 0)
 
 
 def _input(taps: Mapping[str, Any], key: str) -> Any:

@@ -60,12 +60,12 @@ class Masks(TorchDispatchMode):
         result = func(*args, **kwargs)  # the generator moves on
         keep = 1 - named["p"] if fused else named.get("p", x if func == FRESH[0] else 0.5)
         index = self._known.setdefault((state, x.shape), len(self.draws))
-        if index == len(self.draws):
+        if new := index == len(self.draws):
             rate = keep.detach().cpu() if isinstance(keep, torch.Tensor) else keep
             self.draws.append(Draw(tuple(x.shape), single(rate), self._source()))
         if self._draw is None:
-            own = result[1] if fused else result
-            self.masks.append(own.detach() != 0)
+            if new:
+                self.masks.append((result[1] if fused else result).detach() != 0)
             return result
         mask = to_torch(self._draw(index, tuple(x.shape)), torch.float64, x.device) < keep
         if fused:

@@ -1,6 +1,6 @@
 """The kill matrix: what the finder makes of every fault of the corpus.
 
-python -m tests.faults.matrix --out results/kill_matrix.tsv [--names PATTERN ...]
+python -m tests.faults.matrix --out results/kill_matrix.tsv [--names PATTERN ...] [--held-out]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from compare.api import prepare
 from compare.finder import Found, find
 from compare.ladder import Pair
-from tests.faults import Fault, corpus, judge, places
+from tests.faults import Fault, corpus, held_out, judge, places
 
 HEADER = (
     "architecture fault stage_expected stage_seen verdict origin_expected origin_found"
@@ -86,9 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, help="the table, tab-separated values")
     parser.add_argument("--names", nargs="+", default=["*"], help="faults to run: 'mlp/*'")
+    parser.add_argument("--held-out", action="store_true", help="the held-out faults alone")
     args = parser.parse_args()
     prepare()
-    chosen = [f for f in corpus() if any(fnmatch(f.name, name) for name in args.names)]
+    faults = held_out() if args.held_out else corpus()
+    chosen = [f for f in faults if any(fnmatch(f.name, name) for name in args.names)]
     if not chosen:
         parser.error(f"--names {' '.join(args.names)}: no fault has such a name")
     rows = []
