@@ -56,7 +56,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         yield from _unrecorded(glue)
         yield glue  # what it does after the last of its children
         return
-    tensors = replay.reference()
+    tensors = replay.reference(origin.mode)
     cotangent = tensors.get(f"{origin.mode}/gradient/layer/{place}")
     fields = replay.hyperparameters(origin.jax)
     for named in dict.fromkeys((kind, info[place].kind if place in info else kind)):
@@ -79,7 +79,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
 def _alone(replay: Replay, origin: Origin) -> Iterator[Site]:
     """The layer that only PyTorch has, if glue is that layer and a change of shape."""
     ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
-    tensors, info = replay.reference(), replay.result.info[origin.mode]
+    tensors, info = replay.reference(origin.mode), replay.result.info[origin.mode]
     for key in replay.result.pairing[origin.mode].torch_only:
         value = tensors.get(f"{origin.mode}/layer/{key}")
         if (
@@ -128,7 +128,7 @@ def _is_layer(module: Any) -> bool:
 
 def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:
     """What a piece of glue may have been made of: the outputs before it, the latest first."""
-    tensors, prefix = replay.reference(), f"{origin.mode}/layer/"
+    tensors, prefix = replay.reference(origin.mode), f"{origin.mode}/layer/"
     earlier = []
     for name, value in tensors.items():
         if name == f"{prefix}{origin.torch}" or value is origin.ours:

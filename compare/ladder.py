@@ -339,6 +339,7 @@ def mathematical_noise(section: Section, streams: list[Iterator[Section]]) -> di
         for name, t in section.tensors.items():
             if name in other:
                 noise[name] = max(noise[name], V.distance(t, other[name]))
+        del other  # before the next is made
     return noise
 
 
