@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+import dataclasses
 import os
 import subprocess
 import sys
@@ -25,9 +25,28 @@ def overhead(name: str) -> dict[str, Any]:
     Returns: {"check": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
     """
     check = _measured([sys.executable, "-m", "compare", "check", name, "-q"])
-    by_hand = _measured([sys.executable, "-m", "compare.bench", name])
-    ratio = {key: check[key] / by_hand[key] for key in check}
-    return {"name": name, "check": check, "by_hand": by_hand, "ratio": ratio}
+    by_hand = _measured([sys.executable, "-m", "compare.bench", "by_hand", name])
+    return {"name": name, "check": check, "by_hand": by_hand, "ratio": _ratio(check, by_hand)}
+
+
+def finding(name: str) -> dict[str, Any]:
+    """Seconds and peak memory of `find`, and of one training step of both models by hand.
+
+    What is found is a slip in the loss: the pass that trains is replayed, which costs the most.
+    Each runs in a process of its own, in float64; those of the two steps are summed.
+
+    Returns: {"find": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
+    """
+    find, ours, theirs = (
+        _measured([sys.executable, "-m", "compare.bench", what, name])
+        for what in ("slipped", "torch_step", "jax_step")
+    )
+    by_hand = {key: ours[key] + theirs[key] for key in ours}
+    return {"name": name, "find": find, "by_hand": by_hand, "ratio": _ratio(find, by_hand)}
+
+
+def _ratio(measured: dict[str, float], by_hand: dict[str, float]) -> dict[str, float]:
+    return {key: measured[key] / by_hand[key] for key in measured}
 
 
 def _measured(command: list[str]) -> dict[str, float]:
@@ -63,6 +82,94 @@ def by_hand(name: str) -> None:
             _torch(pair, dtype, trajectory)
     for dtype, trajectory in (("float64", True), ("float32", False)):
         _jax(pair, dtype, trajectory)
+
+
+def slipped(name: str) -> None:
+    """`find` on a twin whose loss is doubled in JAX.
+
+    Raises:
+      DiptychError: it found nothing.
+    """
+    from compare import api, discover, heap
+
+    (twin,) = discover.find(name)
+    ours, theirs = (_objective(twin, side) for side in ("torch", "jax"))
+    twin = dataclasses.replace(twin, loss=(ours, lambda *given: 2 * theirs(*given)))
+    heap.one()
+    report = api.find(twin, progress=heap.trimmed(lambda twin, doing: None))
+    if report.origin is None:
+        raise DiptychError(f"{name}: the doubled loss was not found")
+
+
+def _objective(twin: Any, side: str) -> Callable:
+    objective = twin.objective(side, twin.loss)
+    if objective is None or len(twin.updates) > 1:
+        raise DiptychError(f"{twin.name} has not one loss; name a twin that has")
+    return objective
+
+
+def torch_step(name: str) -> None:
+    """One step of PyTorch's model: forward, backward, update."""
+    import torch
+
+    from compare.discover import find
+    from compare.optim import torch_optimizer
+    from compare.twin import generator
+
+    (twin,) = find(name)
+    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
+    model = twin.build("torch").double().train()
+    optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+    inputs, targets = (
+        [x.double() if x.is_floating_point() else x for x in map(torch.from_numpy, given)]
+        for given in ([batch[n] for n in twin.inputs], [batch[n] for n in twin.targets])
+    )
+    _objective(twin, "torch")(model(*inputs), *targets).backward()
+    optimizer.step()
+
+
+def jax_step(name: str) -> None:
+    """One step of JAX's model: forward, backward, update, in one program."""
+    import jax
+    import optax
+    from flax.traverse_util import unflatten_dict
+
+    from compare.capture.jax_side import arranged, shapes
+    from compare.discover import find
+    from compare.optim import optax_optimizer
+    from compare.share import to_jax
+    from compare.twin import generator
+
+    (twin,) = find(name)
+    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
+    model, rng = twin.build("jax"), generator(0, "weights")
+    objective = _objective(twin, "jax")
+    transformation = optax_optimizer(phase.optimizer)
+
+    def step(params: Any, rest: Any, state: Any, inputs: list, targets: list) -> Any:
+        def loss(params: Any) -> Any:
+            variables = {**rest, "params": params}
+            output, new = model.apply(variables, *inputs, train=True, mutable=list(rest))
+            return objective(output, *targets), new
+
+        gradients, new = jax.grad(loss, has_aux=True)(params)
+        updates, state = transformation.update(gradients, state, params)
+        return optax.apply_updates(params, updates), new, state
+
+    with jax.enable_x64(True):
+        variables = unflatten_dict(
+            {
+                path: to_jax(0.02 * rng.standard_normal(shape) + ("params" not in path), "float64")
+                for path, shape in shapes(twin, model, batch).items()
+            }
+        )
+        params = variables.pop("params")
+        inputs, targets = (
+            [to_jax(arranged(twin, name, batch[name]), "float64") for name in names]
+            for names in (twin.inputs, twin.targets)
+        )
+        state = transformation.init(params)
+        jax.block_until_ready(jax.jit(step)(params, variables, state, inputs, targets))
 
 
 def _torch(pair: Any, dtype: str, trajectory: bool) -> None:
@@ -207,14 +314,16 @@ def tabulated(rows: list[dict[str, Any]]) -> str:
 
 
 def rendered(measured: dict[str, Any]) -> str:
-    """The table of `overhead` as text."""
+    """The table of `overhead` and of `finding` as text."""
     lines = [f"{measured['name']:24}{'seconds':>10}{'peak GB':>10}"]
-    for key, title in (("check", "check"), ("by_hand", "by hand"), ("ratio", "ratio")):
-        row = measured[key]
+    for key, row in measured.items():
+        if key == "name":
+            continue
+        title = key.replace("_", " ")
         lines.append(f"{title:24}{row['seconds']:>10.2f}{row['gigabytes']:>10.2f}")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    by_hand(sys.argv[1])
-    print(json.dumps({"done": sys.argv[1]}))
+    processes = {each.__name__: each for each in (by_hand, slipped, torch_step, jax_step)}
+    processes[sys.argv[1]](sys.argv[2])

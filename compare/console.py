@@ -129,7 +129,6 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
 
 AROUND = (2, 2)  # rows that are shown before and after the origin
 FIXES = (("jax", "fix"), ("torch", "fix_torch"))
-FIXES = (("jax", "fix"), ("torch", "fix_torch"))
 
 
 def _replay(twin: Dict) -> list[Text]:
@@ -200,7 +199,18 @@ def summary(console: Console, report: Dict) -> None:
     if time := figures.seconds((report.get("run") or {}).get("seconds")):
         counts.append(time)
     lines.append(Text.assemble((verdict, STYLE.get(verdict, "")), f"   {', '.join(counts)}"))
+    if name := next((str(twin["name"]) for twin in wrong if _findable(twin)), None):
+        lines[-1].append(f"; next: diptych find {_clean(name)}")
     _write(console, lines)
+
+
+def _findable(twin: Dict) -> bool:
+    """Whether `diptych find` can say more: the mathematics differ, and the twin has a place."""
+    return (
+        twin.get("class") == "mathematics"
+        and _candidate(twin).startswith("xla")
+        and ":" in str(twin.get("name"))
+    )
 
 
 # Lines.

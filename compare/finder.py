@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from compare import verdict as V
-from compare.capture import called, input_key
+from compare.capture import Section, called, input_key
 from compare.capture.given import mode_name
 from compare.differences import Difference, Edit, Site, catalogue
 from compare.finder_sites import sites
@@ -27,6 +27,7 @@ from compare.layout import align, channels_first
 from compare.lint import Finding, hyperparameters, lint
 from compare.report import number, twin_dict
 from compare.share import to_numpy, to_torch
+from compare.twin import Phase
 
 Tensors = dict[str, np.ndarray]
 
@@ -160,9 +161,10 @@ class Replay:
         self.pair, self.judge, self.result = pair, judge, judge.result
         self.progress = progress
         self.rows: list[Row] = []
-        self._reference: tuple[Tensors, Any] | None = None
-        self._replayed: dict[str, Tensors] = {}
-        self._programs: dict[str, Any] = {}
+        self._run = pair.run(REFERENCE, inputs=True)
+        self._reference: tuple[str, Tensors] = "", {}
+        self._replayed: tuple[str, Tensors] = "", {}
+        self._program: tuple[str, Any, dict[Any, Any]] = "", None, {}
         self._fields: dict[str, tuple[str, dict[str, Any]]] | None = None
 
     def origin(self) -> Origin | None:
@@ -179,22 +181,20 @@ class Replay:
 
     # Running.
 
-    def reference(self) -> Tensors:
-        """PyTorch's tensors of one pass, the layers' inputs among them."""
-        if self._reference is None:
-            self.progress("replay: torch")
-            run = self.pair.run(REFERENCE, inputs=True)
-            tensors: Tensors = {}
-            for section in run.sections(trajectory=False):
-                if section.stage in ("forward", "gradients"):
-                    tensors |= self.judge.stacked(section)
-            self._reference = tensors, run
-        return self._reference[0]
+    def reference(self, mode: str) -> Tensors:
+        """PyTorch's tensors of one pass, the layers' inputs among them; only the last is kept."""
+        if self._reference[0] != mode:
+            self._reference = self._replayed = "", {}
+            self.progress(f"replay: torch {mode}")
+            tensors = self._run.alone(self._phase(mode))
+            self._reference = mode, self.judge.stacked(Section("forward", tensors))
+        return self._reference[1]
 
     def _theirs(self, mode: str) -> Tensors:
-        """JAX's tensors, each computed from PyTorch's, with PyTorch's axes."""
-        if mode not in self._replayed:
-            ours, places = self.reference(), self.places(mode)
+        """JAX's tensors, each computed from PyTorch's, with PyTorch's axes; only the last."""
+        ours = self.reference(mode)
+        if self._replayed[0] != mode:
+            places = self.places(mode)
             self.progress(f"replay: jax {mode}")
             force = {j: ours[f"{mode}/layer/{t}"] for t, j in places.items()}
             back = {
@@ -203,9 +203,11 @@ class Replay:
                 if f"{mode}/gradient/layer/{t}" in ours
             }
             run = self.pair.run("xla:cpu", inputs=True)
-            phases = {mode_name(phase): phase for phase in self.pair.twin.updates}
-            self._replayed[mode] = run.replay(phases.get(mode), force, back)
-        return self._replayed[mode]
+            self._replayed = mode, run.replay(self._phase(mode), force, back)
+        return self._replayed[1]
+
+    def _phase(self, mode: str) -> Phase | None:
+        return {mode_name(phase): phase for phase in self.pair.twin.updates}.get(mode)
 
     def places(self, mode: str) -> dict[str, str]:
         """PyTorch's places, inputs too, in order of execution -> JAX's."""
@@ -216,7 +218,7 @@ class Replay:
             for key, other in pairs.items()
         }
         found = {}
-        for name, value in self.reference().items():
+        for name, value in self.reference(mode).items():
             key = name.removeprefix(prefix)
             if not name.startswith(prefix) or value.dtype.kind != "f":
                 continue
@@ -229,7 +231,7 @@ class Replay:
 
     def pairs(self, mode: str, kind: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         """PyTorch's key, JAX's, and both values, of every place that both sides have."""
-        ours, theirs = self.reference(), self._theirs(mode)
+        ours, theirs = self.reference(mode), self._theirs(mode)
         for key, other in self.places(mode).items():
             t, j = ours.get(f"{mode}/{kind}/{key}"), theirs.get(f"{mode}/{kind}/{other}")
             if t is not None and j is not None:
@@ -255,7 +257,7 @@ class Replay:
         for key, other, t, j in self.pairs(mode, "layer"):
             relative, same = _compared(t, j)
             glue = ":in" in key
-            before = self._before(mode, key) if glue else None
+            before = self._before(mode, key) if glue and not same else None
             whole = judged.get(f"{mode}/layer/{key}")
             difference = whole.relative if whole else None
             row = Row(key, other, difference, relative, between=before)
@@ -271,12 +273,12 @@ class Replay:
         return origin
 
     def program(self, mode: str) -> tuple[Any, dict[Any, Any]]:
-        """The functions of PyTorch's pass, and the outputs that both sides have."""
-        if mode not in self._programs:
-            phases = {mode_name(phase): phase for phase in self.pair.twin.updates}
-            program = self.pair.run(REFERENCE).program(phases.get(mode))
-            self._programs[mode] = program, program.known(self.result.pairing[mode].pairs)
-        return self._programs[mode]
+        """The functions of PyTorch's pass, and the outputs that both sides have; only the last."""
+        if self._program[0] != mode:
+            self._program = "", None, {}
+            program = self._run.program(self._phase(mode))
+            self._program = mode, program, program.known(self.result.pairing[mode].pairs)
+        return self._program[1:]
 
     def _before(self, mode: str, key: str) -> str:
         """The layer that an input comes from, the latest of several."""
@@ -290,7 +292,7 @@ class Replay:
 
     def _rest(self, mode: str) -> Origin | None:
         """What comes after the layers: the output, the loss, the buffers."""
-        ours, theirs = self.reference(), self._theirs(mode)
+        ours, theirs = self.reference(mode), self._theirs(mode)
         for name, t in ours.items():
             head, _, rest = name.partition("/")
             kind = rest.partition("/")[0].partition(".")[0]
@@ -320,7 +322,7 @@ class Replay:
             scale = max(
                 (
                     V.norm(t)
-                    for n, t in self.reference().items()
+                    for n, t in self.reference(mode).items()
                     if n.startswith(f"{mode}/gradient/")
                 ),
                 default=0.0,
@@ -347,7 +349,7 @@ class Replay:
         """What a layer's output becomes an input of, and PyTorch's gradients of those."""
         program, known = self.program(mode)
         return {
-            user: self.reference().get(f"{mode}/gradient/layer/{user}", np.ones(()))
+            user: self.reference(mode).get(f"{mode}/gradient/layer/{user}", np.ones(()))
             for user in program.users(program.source(key), known)
             if ":in" in user or user == "loss"
         }
@@ -369,7 +371,7 @@ class Replay:
 
     def _inputs(self, mode: str, scale: float) -> Origin | None:
         """The gradient of an input of the model, lost before the first layer."""
-        ours, theirs = self.reference(), self._theirs(mode)
+        ours, theirs = self.reference(mode), self._theirs(mode)
         for name, t in ours.items():
             if name.startswith(f"{mode}/gradient/input/") and name in theirs:
                 j = theirs[name]
@@ -385,7 +387,7 @@ class Replay:
 
     def _parameters(self, mode: str, place: str | None, scale: float) -> Origin | None:
         """The first parameter of a layer (None: of all) whose own gradient differs."""
-        ours, theirs = self.reference(), self._theirs(mode)
+        ours, theirs = self.reference(mode), self._theirs(mode)
         prefix = f"{mode}/gradient/param/"
         for name, t in ours.items():
             parameter = name.removeprefix(prefix)

@@ -56,7 +56,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         yield from _functions(replay, origin)
         yield glue  # what it does after the last of its children
         return
-    tensors = replay.reference()
+    tensors = replay.reference(origin.mode)
     outputs = [k for k in info if called(k, info[k]) == key]
     cotangents = [tensors.get(f"{origin.mode}/gradient/layer/{k}") for k in outputs or [place]]
     fields = replay.hyperparameters(origin.jax)
@@ -140,7 +140,7 @@ def _is_layer(module: Any) -> bool:
 
 def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:
     """What a piece of glue may have been made of: the outputs before it, the latest first."""
-    tensors, prefix = replay.reference(), f"{origin.mode}/layer/"
+    tensors, prefix = replay.reference(origin.mode), f"{origin.mode}/layer/"
     earlier = []
     for name, value in tensors.items():
         if name == f"{prefix}{origin.torch}" or value is origin.ours:
@@ -193,7 +193,7 @@ def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
     def site(what: str, name: str, theirs: np.ndarray, ours: np.ndarray) -> Site:
         gradient, state = given.gradients[phase.name][name], given.optimizer[phase.name]
         if what == "start":
-            gradient, state = replay.reference()[f"{mode}/gradient/param/{name}"], {}
+            gradient, state = replay.reference(mode)[f"{mode}/gradient/param/{name}"], {}
         context = {
             "options": options,
             "gradient": gradient.astype(np.float64),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 ARENA_MAX, MMAP_THRESHOLD = -8, -3  # mallopt(3)
 
@@ -29,3 +29,13 @@ def trim() -> None:
     """Gives back what is free."""
     with _libc() as libc:
         libc.malloc_trim(0)
+
+
+def trimmed(progress: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    """`progress`, which gives back what is free each time that something else begins."""
+
+    def doing(twin: str, what: str) -> None:
+        trim()
+        progress(twin, what)
+
+    return doing

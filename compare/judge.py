@@ -240,6 +240,8 @@ class Judge:
         result, stages = self.result, self.result.stages
         forward, gradients, step = (stages[n] for n in ("forward", "gradients", "step"))
         passed = forward.judged or forward.numerics
+        if all(j.name.endswith("/loss") for j in passed) and forward.verdict == V.SAME:
+            forward.findings.append((V.INCONCLUSIVE, "neither side has an output to compare"))
         layers = sum(1 for j in passed if j.name.startswith("eval/layer/"))
         modes = len({j.name.partition("/")[0] for j in passed})
         forward.compared = (

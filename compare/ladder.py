@@ -349,6 +349,7 @@ def mathematical_noise(section: Section, streams: list[Iterator[Section]]) -> di
         for name, t in section.tensors.items():
             if name in other:
                 noise[name] = max(noise[name], V.distance(t, other[name]))
+        del other  # before the next is made
     return noise
 
 
@@ -364,11 +365,13 @@ def numerical_noise(
         run = pair.run(REFERENCE, dtype, **move)
         truth = pair.run(REFERENCE, impose=run.branches.__getitem__)
         for section, exact in _together(run, truth):
-            for name, value in section.tensors.items():
-                if value.dtype.kind == "f":
-                    error = V.distance(exact.tensors[name], value)
-                    noise[name] = max(noise.get(name, 0.0), error)
-            del section, exact, value
+            errors = {
+                name: V.distance(exact.tensors[name], value)
+                for name, value in section.tensors.items()
+                if value.dtype.kind == "f"
+            }
+            noise |= {name: max(noise.get(name, 0.0), error) for name, error in errors.items()}
+            del section, exact
         for key, flip in truth.flips.items():
             flips.setdefault(key, []).append(flip)
     return noise, flips

@@ -305,7 +305,9 @@ def test_the_exit_code_is_the_verdict(name, verdict, code, capsys, tmp_path):
     shown = capsys.readouterr().out
     assert shown.startswith("diptych ")
     assert f"porter_pairs:{name}" in shown
-    assert shown.splitlines()[-1].startswith(verdict)
+    last = shown.splitlines()[-1]
+    assert last.startswith(verdict)
+    assert last.endswith(f"next: diptych find porter_pairs:{name}") == (code == 1)
     report = json.loads((out / "report.json").read_text())
     assert report["verdict"] == verdict
     assert (out / "report.html").read_text().startswith("<!")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import flax.linen as fnn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from toys import CASES, Case, trouble
 
 from compare import Array, Twin
 from compare.api import find as find_twin
+from compare.capture.jax_side import JaxRun
+from compare.capture.torch_side import TorchRun
 from compare.cli import main
 from compare.demo import mended, slip
 from compare.finder import Found, Replay, find
@@ -195,6 +199,7 @@ def test_nothing_is_left_behind_of_a_pair_that_is_the_same(tmp_path: Path):
 
 
 PORTER = """
+import threading
 import torch
 from torch import nn
 import flax.linen as fnn
@@ -204,19 +209,35 @@ class Raises(nn.Module):
     def forward(self, x):
         raise ValueError("a mistake of its own")
 
+class FlaxRaises(fnn.Module):
+    @fnn.compact
+    def __call__(self, x):
+        raise ValueError("a mistake of its own")
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+        self.lock = threading.Lock()
+
 def twin(**options):
     given = {"torch": lambda: nn.Linear(3, 3), "jax": lambda: fnn.Dense(3)}
-    return Twin(inputs={"x": Array((2, 3))}, **(given | options))
+    return Twin(**({"inputs": {"x": Array((2, 3))}} | given | options))
 
+right = twin()
 raises = twin(torch=Raises)
+flax_raises = twin(jax=FlaxRaises)
 missing = twin(torch=None)
-misshapen = twin(jax=lambda: fnn.Dense(5))
-nothing = twin(torch=lambda: (lambda: None), jax=lambda: (lambda: None))
+misshapen = twin(inputs={"x": Array((2, 4))})
+unpicklable = twin(torch=Locked)
+nothing = twin(torch=lambda: (lambda x: None), jax=lambda: (lambda x: None))
 object = 3
 """
 REFUSED = {
     "port:raises": "a mistake of its own",
+    "port:flax_raises": "a mistake of its own",
     "port:missing": "Twin(torch=...) is missing",
+    "port:misshapen": "mat1 and mat2 shapes cannot be multiplied (2x4 and 3x3)",
+    "port:unpicklable": "cannot pickle '_thread.lock' object",
     "port:object": "neither a Twin",
     "port:absent": "has no absent",
     "nowhere:twin": "no module nowhere",
@@ -224,15 +245,112 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_in_one_line(name: str, tmp_path: Path):
+@pytest.fixture
+def porter(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a module of pairs, where the command is called."""
     (tmp_path / "port.py").write_text(PORTER)
-    line = [sys.executable, "-m", "compare", "find", name]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "port", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["find", "check"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_in_one_line(command: str, name: str, porter: Path, capsys):
+    assert main([command, name]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert REFUSED[name] in err
+    assert not (porter / ".diptych").exists()
+
+
+@pytest.mark.parametrize("command", ["find", "check"])
+def test_where_nothing_can_be_compared_nothing_is_said(command: str, porter: Path, capsys):
+    assert main([command, "port:nothing"]) == 3
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("INCONCLUSIVE")
+    assert err == ""
+    assert not (porter / ".diptych").exists()
+
+
+@pytest.mark.parametrize("command", ["find", "check"])
+@pytest.mark.parametrize("framework", ["torch", "jax", "flax"])
+def test_a_framework_that_is_missing_is_named(command: str, framework: str, porter: Path):
+    code = (
+        f"import sys; sys.modules[{framework!r}] = None\n"
+        f"from compare.cli import main; sys.exit(main([{command!r}, 'cnn/lenet']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    remedy = f'pip install "diptych[{"jax" if framework == "flax" else framework}]"'
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert REFUSED[name] in done.stderr
-    assert not (tmp_path / ".diptych").exists()
+    assert done.stderr == (f"diptych: this needs {framework}, which is not installed: {remedy}\n")
+
+
+def chain(layers: int, **slip: int) -> Twin:
+    """Dense layers, a leaky relu behind each; one may lack it, or stop the gradient."""
+
+    class Net(fnn.Module):
+        @fnn.compact
+        def __call__(self, x):
+            for i in range(layers):
+                x = fnn.Dense(3, name=f"{2 * i}")(x)
+                x = x if slip.get("linear") == i else fnn.leaky_relu(x, 0.9)
+                x = jax.lax.stop_gradient(x) if slip.get("stopped") == i else x
+            return x
+
+    def net() -> torch.nn.Module:
+        pairs = [(torch.nn.Linear(3, 3), torch.nn.LeakyReLU(0.9)) for _ in range(layers)]
+        for linear, _ in pairs:  # neither values nor gradients shrink with depth
+            torch.nn.init.orthogonal_(linear.weight)
+        return torch.nn.Sequential(*(layer for pair in pairs for layer in pair))
+
+    return Twin(torch=net, jax=Net, inputs={"x": Array((8, 3))}, name="chain")
+
+
+@pytest.fixture
+def passes(monkeypatch) -> Counter:
+    """Counts the passes through whole models: of PyTorch, and of JAX."""
+    counted: Counter = Counter()
+
+    def count(home: type, name: str) -> None:
+        own = getattr(home, name)
+
+        def counting(self, *args, **options):
+            counted[home.__name__] += 1
+            return own(self, *args, **options)
+
+        monkeypatch.setattr(home, name, counting)
+
+    count(TorchRun, "_call")
+    count(JaxRun, "_masks")  # once for every call of a program
+    return counted
+
+
+@pytest.mark.parametrize("slip", ["linear", "stopped"])
+def test_deeper_models_take_no_more_passes(slip: str, passes: Counter):
+    taken = []
+    for layers in (4, 32):
+        passes.clear()
+        assert found(chain(layers, **{slip: layers // 2})).origin is not None
+        taken.append(dict(passes))
+    assert taken[0] == taken[1]
+
+
+@pytest.mark.parametrize("slip", ["linear", "stopped"])
+def test_the_replay_keeps_the_tensors_of_one_mode_each_once(slip: str):
+    pair = Pair(chain(4, **{slip: 2}), steps=2)
+    ladder = Ladder(pair, ["xla:cpu"])
+    ladder.run(numerics=False)
+    replay = Replay(pair, ladder.judges["xla:cpu"], lambda _: None)
+    origin = replay.origin()
+    assert origin is not None
+    for mode in ("train", "eval"):
+        kept = replay.reference(mode)
+        assert {name.partition("/")[0] for name in kept} == {mode}
+        given = [kept[f"{mode}/layer/{i}"] for i in range(7)]
+        taken = [kept[f"{mode}/layer/{i + 1}:in"] for i in range(7)]
+        assert all(map(np.shares_memory, given, taken))
 
 
 def test_options_that_cannot_be(capsys, tmp_path, monkeypatch):

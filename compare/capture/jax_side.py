@@ -222,6 +222,17 @@ class JaxRun:
     def _cross(self, array: np.ndarray) -> jax.Array:
         return to_jax(array, self.dtype, self.device)
 
+    def _crossed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Arrays by key; what several keys share crosses once."""
+        crossed: dict[Any, jax.Array] = {}
+        found = {}
+        for key, array in arrays.items():
+            place = array.__array_interface__["data"], array.shape, array.strides
+            if place not in crossed:
+                crossed[place] = self._cross(array)
+            found[key] = crossed[place]
+        return found
+
     def _variables(self) -> Variables:
         flat = self.weights.to_jax(self.given.state)
         return unflatten_dict({path: self._cross(array) for path, array in flat.items()})
@@ -558,9 +569,8 @@ class JaxRun:
         with self._context():
             variables = self._variables()
             inputs, _ = self._batch(self.given.batch)
-            tensors = self._evaluate("eval", variables, inputs)
-        yield Section("forward", tensors)  # outside: another run may start before this goes on
-        del tensors
+            sections = [Section("forward", self._evaluate("eval", variables, inputs))]
+        yield sections.pop()  # outside: another run may start before this goes on
         for phase in self.twin.updates:
             yield from self._rung(phase, variables)
         trains = bool(variables.get("params"))
@@ -575,26 +585,29 @@ class JaxRun:
                 phase, variables, self.given.batch
             )
             self.branches[mode] = {k: to_numpy(v) for k, v in branches.items()}
-            tensors = self._trained(mode, loss, output, collections, taps)
+            sections = [Section("forward", self._trained(mode, loss, output, collections, taps))]
         del output, collections, taps, branches
-        yield Section("forward", tensors)
-        del tensors
+        yield sections.pop()
         differentiable = phase.loss is not None or self.given.cotangents.get(phase.name)
-        yield Section("gradients", self._gradients(mode, gradients) if differentiable else {})
+        sections = [
+            Section("gradients", self._gradients(mode, gradients) if differentiable else {})
+        ]
         gradients = gradients[0]
+        yield sections.pop()
         trained, _ = self._split(phase, variables.get("params", {}))
         if not trained:
             return
         with self._context():
             start = optim.optax_optimizer(phase.optimizer).init(dict(trained))
             free = self._update(phase, self._stilled(phase, gradients), start, dict(trained))
-            tensors = self._updated(f"{mode}/free", phase, *free)
+            sections.append(Section("step", self._updated(f"{mode}/free", phase, *free)))
         del gradients, free
-        yield Section("step", tensors)
-        del tensors
+        yield sections.pop()
         with self._context():
-            tensors = self._updated(f"{mode}/forced", phase, *self._forced(phase, trained, start))
-        yield Section("step", tensors)
+            forced = self._updated(f"{mode}/forced", phase, *self._forced(phase, trained, start))
+            sections.append(Section("step", forced))
+        del forced
+        yield sections.pop()
 
     def replay(
         self,
@@ -613,9 +626,7 @@ class JaxRun:
         """
         with self._context():
             variables = self._variables()
-            given, back = (
-                {key: self._cross(array) for key, array in of.items()} for of in (force, cotangents)
-            )
+            given, back = self._crossed(force), self._crossed(cotangents)
             inputs, _ = self._batch(self.given.batch)
             if phase is None:
                 return self._evaluate("eval", variables, inputs, given)
@@ -641,7 +652,7 @@ class JaxRun:
                 trained, _ = self._split(phase, variables["params"])
                 states[phase.name] = optim.optax_optimizer(phase.optimizer).init(dict(trained))
         for number, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
-            tensors = {}
+            tensors: dict[str, np.ndarray] = {}
             with self._context():
                 for phase in self.twin.updates:
                     result = self._train(phase, variables, batch, step=number + 1)
@@ -657,7 +668,9 @@ class JaxRun:
                     tensors[f"{mode_name(phase)}/loss"] = to_numpy(loss)
                 for name, array in self._named(flatten_dict(variables["params"])).items():
                     tensors[f"param/{name}"] = array
-            yield Section("trajectory", tensors, number + 1)
+            sections = [Section("trajectory", tensors, number + 1)]
+            del tensors
+            yield sections.pop()
         with self._context():
             inputs, _ = self._batch(self.given.batch)
             tensors = self._evaluate("eval", variables, inputs)

@@ -180,7 +180,7 @@ class Recorder(TorchFunctionMode):
             for suffix, leaf in leaves(value, key):
                 self.taps[suffix] = leaf.detach().clone()
             return value
-        self.taps[key] = value.detach().clone()
+        self.taps[key] = self._clone(value)
         if not (value.is_floating_point() and torch.is_grad_enabled()):
             return value
         if not value.requires_grad:  # a first carry, a mask: JAX gives a gradient of it
@@ -218,14 +218,19 @@ class Recorder(TorchFunctionMode):
         if torch.compiler.is_compiling():  # the layers' gradients stay inside the compiled graph
             self.taps[key] = value.detach().clone()
             return
-        last = self._last
-        if last is None or last[0] is not value or last[1] != value._version:
-            # A clone: a later in-place activation overwrites what is seen here.
-            last = self._last = (value, value._version, value.detach().clone())
-        self.taps[key] = last[2]
+        self.taps[key] = self._clone(value)
         if value.requires_grad:
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
+
+    def _clone(self, value: torch.Tensor) -> torch.Tensor:
+        """A clone, as a later in-place function overwrites what is seen here; one for a value that
+        several places in a row give and are given.
+        """
+        last = self._last
+        if last is None or last[1] != value._version or not _is_same(last[0], value):
+            last = self._last = (value, value._version, value.detach().clone())
+        return last[2]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -283,6 +288,14 @@ class Recorder(TorchFunctionMode):
             return torch.Tensor.double, args, kwargs
         wide = lambda a: torch.float64 if isinstance(a, torch.dtype) and a in LOW else a  # noqa: E731
         return func, tuple(wide(a) for a in args), {k: wide(v) for k, v in kwargs.items()}
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are one, or a view of all of it as it is."""
+    return one is other or (
+        one.data_ptr() == other.data_ptr()
+        and (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+    )
 
 
 def _cloned(args: tuple) -> tuple:
@@ -566,6 +579,13 @@ class TorchRun:
             tensors[f"{mode}/gradient/layer/{key}"] = gradient
         return tensors
 
+    def alone(self, phase: Phase | None) -> dict[str, np.ndarray]:
+        """One pass: a phase's in training mode, forward and back; None for the one in eval mode."""
+        self._reload()
+        if phase is None:
+            return self._evaluate("eval")
+        return self._train(phase, self.given.batch, mode_name(phase))
+
     def calls(self, phase: Phase | None, key: str) -> list[Call]:
         """The call that is recorded under a key, or those of the "loss", as they are made.
 
@@ -612,20 +632,19 @@ class TorchRun:
     def sections(self, trajectory: bool = True) -> Iterator[Section]:
         """forward in eval mode; per phase forward, gradients, step; trajectory by step; final.
 
-        Each section is let go before the next is made: a run never holds more than one.
+        A section is the caller's alone: a run that waits holds none that it has given.
         """
         yield Section("forward", self._evaluate("eval"))
         for phase in self.twin.updates:
             self._reload()
             mode = mode_name(phase)
-            tensors = self._train(phase, self.given.batch, mode)
-            gradients = {k: tensors.pop(k) for k in list(tensors) if "/gradient/" in k}
-            yield Section("forward", tensors)
-            del tensors
-            yield Section("gradients", gradients)
-            del gradients
+            gradients = self._train(phase, self.given.batch, mode)
+            forward = [k for k in gradients if "/gradient/" not in k]
+            yield Section("forward", {k: gradients.pop(k) for k in forward})
+            yield Section("gradients", {k: gradients.pop(k) for k in list(gradients)})
             if self._parameters(phase):
-                yield from self._steps(phase, mode)
+                yield Section("step", self._free(phase, mode))
+                yield Section("step", self._forced(phase, mode))
         if trajectory and self._parameters(Phase("")):
             yield from self._trajectory()
 
@@ -650,43 +669,43 @@ class TorchRun:
             for home, allow in zip(homes, allowed, strict=True):
                 home.allow_tf32 = allow
 
-    def _steps(self, phase: Phase, mode: str) -> Iterator[Section]:
-        """The free update from the gradients just computed, then the teacher-forced one."""
+    def _free(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
+        """The update from the gradients just computed."""
+        parameters = self._parameters(phase)
+        optimizer = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
+        optim.follow_schedule(phase.optimizer, optimizer, 0)
+        self._still(phase)
+        optimizer.step()
+        return _updated(f"{mode}/free", parameters, optimizer)
+
+    def _forced(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
+        """The teacher-forced update, from the given gradients and state."""
+        self._reload()
         parameters = self._parameters(phase)
         names = {p: name for name, p in parameters.items()}
-        free = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
-        optim.follow_schedule(phase.optimizer, free, 0)
-        self._still(phase)
-        free.step()
-        tensors = _updated(f"{mode}/free", parameters, optim.read_torch(free, names))
-        del free
-        yield Section("step", tensors)
-        del tensors
-        self._reload()
-        forced = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
-        optim.write_torch(forced, names, self.given.optimizer[phase.name])
+        optimizer = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
+        optim.write_torch(optimizer, names, self.given.optimizer[phase.name])
         for name, parameter in parameters.items():
             parameter.grad = to_torch(
                 self.given.gradients[phase.name][name], self.dtype, self.device
             )
-        optim.follow_schedule(phase.optimizer, forced, optim.START)
-        forced.step()
-        tensors = _updated(f"{mode}/forced", parameters, optim.read_torch(forced, names))
-        del forced
+        optim.follow_schedule(phase.optimizer, optimizer, optim.START)
+        optimizer.step()
         for parameter in parameters.values():
             parameter.grad = None
-        yield Section("step", tensors)
+        return _updated(f"{mode}/forced", parameters, optimizer)
 
     def _trajectory(self) -> Iterator[Section]:
         self._reload()
-        phases = [(p, self._parameters(p)) for p in self.twin.updates]
+        updates = [(phase, self._parameters(phase)) for phase in self.twin.updates]
         optimizers = [
             optim.torch_optimizer(phase.optimizer, list(parameters.values()))
-            for phase, parameters in phases
+            for phase, parameters in updates
         ]
-        for step, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
+
+        def trained(step: int, batch: dict) -> dict[str, np.ndarray]:
             tensors = {}
-            for (phase, _), optimizer in zip(phases, optimizers, strict=True):
+            for (phase, _), optimizer in zip(updates, optimizers, strict=True):
                 loss = self._train(phase, batch, None, step + 1)["loss"]
                 tensors[f"{mode_name(phase)}/loss"] = loss
                 optim.follow_schedule(phase.optimizer, optimizer, step)
@@ -694,26 +713,33 @@ class TorchRun:
             for name, parameter in self._parameters(Phase("")).items():
                 parameter.grad = None
                 tensors[f"param/{name}"] = to_numpy(parameter)
-            yield Section("trajectory", tensors, step + 1)
-        tensors = self._evaluate("eval")
-        for name, buffer in self._buffers().items():
-            tensors[f"buffer/{name}"] = to_numpy(buffer)
-        for (phase, parameters), optimizer in zip(phases, optimizers, strict=True):
-            names = {p: name for name, p in parameters.items()}
-            state = optim.read_torch(optimizer, names)
-            tensors |= {
-                f"{mode_name(phase)}/state/{slot}/{name}": value
-                for slot, values in state.items()
-                for name, value in values.items()
-            }
-        yield Section("final", tensors)
+            return tensors
+
+        def final() -> dict[str, np.ndarray]:
+            tensors = self._evaluate("eval")
+            for name, buffer in self._buffers().items():
+                tensors[f"buffer/{name}"] = to_numpy(buffer)
+            for (phase, parameters), optimizer in zip(updates, optimizers, strict=True):
+                tensors |= _state_of(mode_name(phase), parameters, optimizer)
+            return tensors
+
+        for step, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
+            yield Section("trajectory", trained(step, batch), step + 1)
+        yield Section("final", final())
 
 
-def _updated(prefix: str, parameters: Mapping[str, Any], state: optim.State) -> dict:
+def _updated(prefix: str, parameters: Mapping[str, Any], optimizer: Any) -> dict[str, np.ndarray]:
     tensors = {f"{prefix}/param/{name}": to_numpy(p) for name, p in parameters.items()}
-    for slot, values in state.items():
-        tensors |= {f"{prefix}/state/{slot}/{name}": value for name, value in values.items()}
-    return tensors
+    return tensors | _state_of(prefix, parameters, optimizer)
+
+
+def _state_of(prefix: str, parameters: Mapping[str, Any], optimizer: Any) -> dict[str, np.ndarray]:
+    state = optim.read_torch(optimizer, {p: name for name, p in parameters.items()})
+    return {
+        f"{prefix}/state/{slot}/{name}": value
+        for slot, values in state.items()
+        for name, value in values.items()
+    }
 
 
 def _tensors(mode: str, output: Any, recorder: Recorder) -> dict[str, np.ndarray]:

@@ -90,15 +90,10 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
         where = {"seed": args.seed, "matmul": args.precision, "size": size}
         header(console, environment() | where)
     begun: list[str] = []
-    stage = ""
     heap.one()
     with Progress(len(twins), args.color, enabled=not args.quiet) as progress:
 
         def doing(twin: str, what: str) -> None:
-            nonlocal stage
-            if what.partition(" ")[0] != stage:
-                stage = what.partition(" ")[0]
-                heap.trim()
             if begun[-1:] != [twin]:
                 if begun:
                     progress.advance()
@@ -113,7 +108,7 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
                 full=args.full,
                 precision=args.precision,
                 steps=args.steps,
-                progress=doing,
+                progress=heap.trimmed(doing),
                 finished=(lambda each: entry(console, each)) if loud else (lambda each: None),
             )
         except Exception as error:

@@ -36,6 +36,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from compare import heap
     from compare.api import find
     from compare.commands.convert import one
     from compare.console import Progress, found, header
@@ -52,9 +53,14 @@ def run(args: argparse.Namespace) -> int:
     console = say(args)
     if console is not None and not args.quiet:
         header(console, environment() | {"seed": args.seed, "matmul": "highest"})
+    heap.one()
     with Progress(1, args.color, enabled=not args.quiet) as progress:
         report = find(
-            twin, seed=args.seed, steps=args.steps, folder=folder, progress=progress.update
+            twin,
+            seed=args.seed,
+            steps=args.steps,
+            folder=folder,
+            progress=heap.trimmed(progress.update),
         )
         progress.advance()
     emit(args, report.to_json)
