@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,8 @@ from compare.twin import Phase, generator
 
 UNLIKELY = 1e-6  # two-sided probability under which chance is no explanation
 ELEMENTS = 2**13  # drawn of each mask, where CALLS calls give so many
-CALLS = 512
-LARGEST = 2**22  # elements of all masks of all calls
-SECONDS = 0.7  # for the calls of one side; two are made in any case
+CALLS = 256
+LARGEST = 2**22  # elements of masks and parameters in all calls; two are made in any case
 
 Wrong = dict[str, str]  # what is wrong -> by how much
 Draws = list[tuple[Draw, np.ndarray]]  # each with its masks, stacked over calls
@@ -39,7 +37,8 @@ def sampler(pair: Any) -> tuple[str, list[tuple[str, str]]]:
     for phase in pair.twin.updates:
         declared = pair.given.draws[mode_name(phase)]
         sizes = [int(np.prod(draw.shape)) for draw in declared] or [1]
-        calls = min(CALLS, -(-ELEMENTS // max(1, min(sizes))), LARGEST // max(1, sum(sizes)))
+        weights = sum(int(np.prod(leaf.shape)) for leaf in pair.leaves.values())
+        calls = min(CALLS, -(-ELEMENTS // max(1, min(sizes))), LARGEST // (sum(sizes) + weights))
         wrong = []
         for run in (_torch, _jax):
             draws, layers = run(pair, phase, max(2, calls))
@@ -149,8 +148,7 @@ def _torch(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
     run._mode(train=True)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), run._settings():
         torch.manual_seed(int(generator(pair.seed, "sampler").integers(2**31)))
-        start = time.perf_counter()
-        while len(seen) < 2 or (len(seen) < calls and time.perf_counter() - start < SECONDS):
+        for _ in range(calls):
             with Masks(source) as masks, Recorder(run.model, inputs=True) as recorder:
                 run._call(phase, [x.clone() for x in inputs])
             seen.append(masks)
@@ -203,11 +201,8 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
         results = [jax.device_get(once(first))]
         # Only a Linen module is handed its key: others draw the same in every call.
         calls = calls if isinstance(run.model, fnn.Module) else 1
-        start = time.perf_counter()
-        while len(results) < min(2, calls) or (
-            len(results) < calls and time.perf_counter() - start < SECONDS
-        ):
-            results.append(jax.device_get(once(jax.random.fold_in(first, len(results)))))
+        for index in range(1, calls):
+            results.append(jax.device_get(once(jax.random.fold_in(first, index))))
     seen, layers = jax.tree.map(lambda *values: np.stack(values), *results)
     draws: Draws = []
     for site, (masks, keep) in zip(walks[-1].sampler.sites, seen, strict=True):
