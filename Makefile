@@ -20,8 +20,9 @@ check: $(INSTALLED) ## prove every twin the same; writes report.html and report.
 test: $(INSTALLED) ## run the test suite; JOBS=2 processes
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not
+faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and false alarms
 	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv
+	$(BIN)/python -m tests.faults.clean --out results/clean_finds.tsv
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
