@@ -345,13 +345,13 @@ class Replay:
                 return wrong
         return None
 
-    def used(self, mode: str, key: str) -> dict[str, np.ndarray]:
-        """What a layer's output becomes an input of, and PyTorch's gradients of those."""
+    def used(self, mode: str, key: str) -> dict[str, tuple[Any, np.ndarray]]:
+        """What a layer's output goes into, and PyTorch's gradient of that, by key."""
         program, known = self.program(mode)
         return {
-            user: self.reference(mode).get(f"{mode}/gradient/layer/{user}", np.ones(()))
-            for user in program.users(program.source(key), known)
-            if ":in" in user or user == "loss"
+            user: (place, self.reference(mode).get(f"{mode}/gradient/layer/{user}", np.ones(())))
+            for user, place in program.users(program.source(key), known).items()
+            if not re.fullmatch(r"out(\.[^:]*)?", user)
         }
 
     def _after(self, mode: str, key: str, t: np.ndarray, j: np.ndarray) -> str:
@@ -359,15 +359,15 @@ class Replay:
         program, known = self.program(mode)
         source, missing = program.source(key), (j - t).ravel()
 
-        def unexplained(user: str, gradient: np.ndarray) -> float:
-            cotangents = {program.inputs[user]: to_torch(gradient)}
+        def unexplained(place: Any, gradient: np.ndarray) -> float:
+            cotangents = {place: to_torch(gradient)}
             part = to_numpy(program.gradient(source, cotangents, known, {})).ravel()
             size = part @ part
             return V.norm(missing - part * (missing @ part / size)) if size else np.inf
 
         users = self.used(mode, key)
-        best = min(users, key=lambda user: unexplained(user, users[user]))
-        return "the loss" if best == "loss" else _place(best)[0]
+        best = min(users, key=lambda user: unexplained(*users[user]), default="loss")
+        return {"loss": "the loss"}.get(best) or program.modules.get(best) or _place(best)[0]
 
     def _inputs(self, mode: str, scale: float) -> Origin | None:
         """The gradient of an input of the model, lost before the first layer."""

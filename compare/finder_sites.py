@@ -93,10 +93,10 @@ def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Si
             return program.run(targets, known, change)[0]
     else:
         source = program.source(origin.key)
-        for user, gradient in replay.used(origin.mode, origin.key).items():
-            own = program.inputs[user]
+        for own, gradient in replay.used(origin.mode, origin.key).values():
             cotangents[own] = to_torch(gradient) + cotangents.get(own, 0.0)
-        targets, known = list(cotangents), {**known, source: program.outputs[source][1]}
+        targets, known = list(cotangents), {r: v for r, v in known.items() if r not in cotangents}
+        known[source] = program.outputs[source][1]
 
         def result(change: dict[int, Callable]) -> Any:
             return program.gradient(source, cotangents, known, change)
@@ -134,8 +134,8 @@ def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Si
 
 
 def _is_layer(module: Any) -> bool:
-    """Whether a module is one that computes, not one that calls others."""
-    return type(module).__module__.startswith("torch.nn") or not any(module.children())
+    """Whether a module is one of PyTorch's, not one that calls others or functions."""
+    return type(module).__module__.startswith("torch.nn")
 
 
 def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -78,6 +79,8 @@ def match(
     ordered = {k: v for k, v in (modules or {}).items() if slashed.get(k) != v}
     ordered = _containers(torch_info, jax_info, modules or {}) | ordered
     known = {tap.path for tap in jax_info.values()}
+    often = Counter((slashed[tap.path], tap.kind) for tap in torch_info.values() if tap.function)
+    often.subtract(Counter((tap.path, tap.kind) for tap in jax_info.values() if tap.function))
     slashed |= {k: v for k, v in ordered.items() if k in slashed and slashed[k] not in known}
     pairs: dict[str, str] = {}
     for key, tap in torch_info.items():
@@ -88,6 +91,8 @@ def match(
         if tap.function and rest.startswith("."):
             rest = "/" + rest[1:] if tap.path else rest
         named = (slashed[tap.path] + rest).lstrip("/")
+        if tap.function and often[slashed[tap.path], tap.kind]:
+            continue  # one side calls it more often: which call is which is not known
         if named in jax_info and jax_info[named].function == tap.function:
             pairs[key] = named
     for key, tap in torch_info.items():

@@ -23,7 +23,7 @@ from compare import Array, Image, Twin
 from compare.capture import BRANCHES, FUNCTIONS
 from compare.capture.branches import imposed
 from compare.capture.jaxpr import Walk
-from compare.capture.torch_side import Recorder
+from compare.capture.torch_side import NAMES, Recorder
 from compare.ladder import Ladder, Pair
 
 
@@ -137,7 +137,7 @@ def test_inputs_of_layers(name: str):
         close(theirs[name.replace(".", "/")], last(value))
 
 
-TORCH_NAMES = {"hard_tanh": "hardtanh", "max_pool": "max_pool2d"}
+TORCH_NAMES = {other: name for name, other in NAMES.items()} | {"max_pool": "max_pool2d"}
 OPTIONS = {"softmax": (-1,), "log_softmax": (-1,), "max_pool": (2,)}
 
 

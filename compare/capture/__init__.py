@@ -11,8 +11,8 @@ import numpy as np
 
 # Functions that are recorded by name on both sides, beside the modules.
 FUNCTIONS = frozenset(
-    "relu relu6 leaky_relu elu selu celu gelu silu softplus sigmoid mish hard_tanh softmax"
-    " log_softmax max_pool".split()
+    "relu relu6 leaky_relu elu selu celu gelu silu softplus sigmoid log_sigmoid mish hard_tanh"
+    " hard_sigmoid hard_silu soft_sign softmax log_softmax max_pool".split()
 )
 # Those with a kink, where float32 may take the other branch than float64: their inputs are kept.
 BRANCHES = frozenset("relu relu6 leaky_relu hard_tanh max_pool".split())

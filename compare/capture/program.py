@@ -74,12 +74,14 @@ class Program:
     Args:
       inputs: by key, also "out…", the model's outputs, and "loss".
       outputs: of layers: the keys under which one is known, and its value.
+      modules: the names of those that are modules, by key.
     """
 
     def __init__(self) -> None:
         self.ops: list[Op] = []
         self.inputs: dict[str, Ref] = {}
         self.outputs: dict[Ref, tuple[list[str], torch.Tensor]] = {}
+        self.modules: dict[str, str] = {}
         self._alive: list[Any] = []  # an id is given again when its tensor is gone
 
     def call(self, function: Callable, args: Any, kwargs: Any, run: Callable[[], Any]) -> Any:
@@ -105,8 +107,10 @@ class Program:
             self.ops.append(op)
         return output
 
-    def output(self, key: str, tensor: torch.Tensor) -> None:
+    def output(self, key: str, tensor: torch.Tensor, module: str = "") -> None:
         """Names a layer's output, and keeps it as it is now."""
+        if module:
+            self.modules[key] = module
         if ref(tensor) not in self.outputs:
             self.outputs[ref(tensor)] = [], tensor.detach().clone()
             self._alive.append(tensor)
@@ -134,15 +138,26 @@ class Program:
                 needed |= {r for r in op.reads if r}
         return chosen[::-1], needed
 
-    def users(self, source: Ref, known: Collection[Ref]) -> list[str]:
-        """The inputs of layers that a tensor reaches with no known one between, the outermost."""
+    def users(self, source: Ref, known: Collection[Ref]) -> dict[str, Ref]:
+        """What a tensor reaches with no known one between, by key: the inputs of layers, the
+        outermost of several, and the outputs of modules that it is made in."""
         reached = {source}
         for op in self.ops:
             if any(r in reached for r in op.reads):
                 reached |= {r for r in op.refs if r not in known}
-        users = [key for key, r in self.inputs.items() if r in reached]
-        callers = tuple(re.sub(r":in.*", ".", key) for key in users if ":in" in key)
-        return [key for key in users if not key.startswith(callers)]
+        inputs = {key: r for key, r in self.inputs.items() if r in reached}
+        callers = tuple(re.sub(r":in.*", ".", key) for key in inputs if ":in" in key)
+        users = {key: r for key, r in inputs.items() if not key.startswith(callers)}
+        made = (self.outputs.get(source) or ([""],))[0][0]
+        for op in self.ops:
+            if any(r in reached for r in op.reads):
+                for r in set(op.refs) & set(known) - {source}:
+                    users |= {k: r for k in self.outputs[r][0] if made.startswith(self._inside(k))}
+        return users
+
+    def _inside(self, key: str) -> str:
+        """What the names of a module's own layers begin with; nothing else has that."""
+        return f"{self.modules[key]}." if key in self.modules else "/"
 
     def run(
         self,
@@ -170,8 +185,9 @@ class Program:
         """
         with torch.enable_grad():
             leaf = self.outputs[source][1].clone().requires_grad_()
-            made = self.run(list(cotangents), {**known, source: leaf}, change)
-            plain = self.run(list(cotangents), {**known, source: leaf}, {}) if change else made
+            start = {r: value for r, value in known.items() if r not in cotangents} | {source: leaf}
+            made = self.run(list(cotangents), start, change)
+            plain = self.run(list(cotangents), start, {}) if change else made
             if not all(map(torch.allclose, made, plain)):
                 raise ValueError("the forward pass is another")
             (gradient,) = torch.autograd.grad(

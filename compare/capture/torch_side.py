@@ -34,7 +34,13 @@ NARROWING = {
     torch.Tensor.bfloat16: "bfloat16",
 }
 HIDDEN = re.compile(r"[/\\](compare[/\\]capture|torch|contextlib)[/\\.]")
-NAMES = {"hardtanh": "hard_tanh"}
+NAMES = {
+    "hardtanh": "hard_tanh",
+    "hardsigmoid": "hard_sigmoid",
+    "hardswish": "hard_silu",
+    "logsigmoid": "log_sigmoid",
+    "softsign": "soft_sign",
+}
 
 
 def _functions() -> dict[Any, str]:
@@ -208,7 +214,7 @@ class Recorder(TorchFunctionMode):
             if self.program is not None:
                 whole, hash_, count = key.partition("#")
                 for suffix, value in leaves(output, packed=True):
-                    self.program.output(whole + suffix + hash_ + count, value)
+                    self.program.output(whole + suffix + hash_ + count, value, name)
             return output
 
         return hook

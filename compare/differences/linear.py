@@ -1322,8 +1322,8 @@ def _embedding_scale() -> tuple[float, float]:
 def _scales(site: Site) -> Iterator[Edit]:
     import torch
 
-    if site.kind in ("glue", "add") and site.ours.ndim != 3:
-        return  # no sequence of embedded tokens
+    if site.kind in ("glue", "add") and site.ours.ndim > 3:
+        return  # images, no embedded tokens
     for name, power in {
         "sqrt(dim)": 0.5,
         "dim": 1.0,
