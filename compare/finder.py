@@ -186,7 +186,7 @@ class Replay:
         if self._reference[0] != mode:
             self._reference = self._replayed = "", {}
             self.progress(f"replay: torch {mode}")
-            tensors = self._run.alone(self._phase(mode))
+            tensors = self._run.alone(self.phase(mode))
             self._reference = mode, self.judge.stacked(Section("forward", tensors))
         return self._reference[1]
 
@@ -203,10 +203,11 @@ class Replay:
                 if f"{mode}/gradient/layer/{t}" in ours
             }
             run = self.pair.run("xla:cpu", inputs=True)
-            self._replayed = mode, run.replay(self._phase(mode), force, back)
+            self._replayed = mode, run.replay(self.phase(mode), force, back)
         return self._replayed[1]
 
-    def _phase(self, mode: str) -> Phase | None:
+    def phase(self, mode: str) -> Phase | None:
+        """The update in whose training pass a mode is; None for eval mode."""
         return {mode_name(phase): phase for phase in self.pair.twin.updates}.get(mode)
 
     def places(self, mode: str) -> dict[str, str]:
@@ -276,7 +277,7 @@ class Replay:
         """The functions of PyTorch's pass, and the outputs that both sides have; only the last."""
         if self._program[0] != mode:
             self._program = "", None, {}
-            program = self._run.program(self._phase(mode))
+            program = self._run.program(self.phase(mode))
             self._program = mode, program, program.known(self.result.pairing[mode].pairs)
         return self._program[1:]
 

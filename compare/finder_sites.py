@@ -9,7 +9,6 @@ import numpy as np
 
 from compare import verdict as V
 from compare.capture import called
-from compare.capture.given import mode_name
 from compare.differences import Site
 from compare.ladder import REFERENCE
 from compare.optim import SCHEDULE, START, follow_schedule, torch_optimizer
@@ -29,10 +28,6 @@ def sites(replay: Replay, origin: Origin) -> Iterator[Site]:
         yield from _layer(replay, origin)
 
 
-def _phase(replay: Replay, mode: str) -> Any:
-    return {mode_name(phase): phase for phase in replay.pair.twin.updates}.get(mode)
-
-
 def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     what, name, place = origin.what, "", origin.torch
     ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
@@ -48,7 +43,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         yield glue
         return
     key = called(place, info[place]) if place in info else place
-    call = next(iter(replay.pair.run(REFERENCE).calls(_phase(replay, origin.mode), key)), None)
+    call = next(iter(replay.pair.run(REFERENCE).calls(replay.phase(origin.mode), key)), None)
     if call is None:
         return
     kind = type(call.module).__name__ if call.module is not None else info[place].kind
@@ -81,6 +76,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
 def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Site]:
     """Every function that the glue calls; of several calls alike first all, then each."""
     program, known = replay.program(origin.mode)
+    ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
     cotangents: dict[Any, Any] = {}
     if origin.what == "output":
         if origin.key in program.inputs:
@@ -110,8 +106,8 @@ def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Si
         yield Site(
             op.name,
             origin.what,
-            np.asarray(origin.theirs),
-            np.asarray(origin.ours),
+            theirs,
+            ours,
             op.args,
             None,
             op.function,
@@ -126,8 +122,8 @@ def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Si
             yield Site(
                 "glue",
                 origin.what,
-                np.asarray(origin.theirs),
-                np.asarray(origin.ours),
+                theirs,
+                ours,
                 within=lambda _, others=others: program.gradient(source, others, known, {}),
                 towards=towards,
             )
@@ -154,7 +150,7 @@ def _before(replay: Replay, origin: Origin) -> tuple[Any, ...]:
 
 def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:
     """The functions that the loss calls; what one of them should have given, if it is to blame."""
-    phase = _phase(replay, origin.mode)
+    phase = replay.phase(origin.mode)
     ours, theirs = np.asarray(origin.ours), np.asarray(origin.theirs)
     for call in replay.pair.run(REFERENCE).calls(phase, "loss"):
         assert call.function is not None
@@ -179,7 +175,7 @@ def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:
 
 def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
     """The teacher-forced update of one parameter; where that is the same, the first one."""
-    phase, name = _phase(replay, origin.mode), origin.torch.removeprefix("param/")
+    phase, name = replay.phase(origin.mode), origin.torch.removeprefix("param/")
     if phase is None:
         return
     given, mode = replay.pair.given, origin.mode

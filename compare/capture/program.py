@@ -148,7 +148,7 @@ class Program:
         inputs = {key: r for key, r in self.inputs.items() if r in reached}
         callers = tuple(re.sub(r":in.*", ".", key) for key in inputs if ":in" in key)
         users = {key: r for key, r in inputs.items() if not key.startswith(callers)}
-        made = (self.outputs.get(source) or ([""],))[0][0]
+        made = self.outputs[source][0][0]
         for op in self.ops:
             if any(r in reached for r in op.reads):
                 for r in set(op.refs) & set(known) - {source}:

@@ -204,15 +204,14 @@ class Recorder(TorchFunctionMode):
             _, key, where = self._calls.pop()
             if any(output is arg for arg in args) and isinstance(output, torch.Tensor):
                 output = output.view_as(output)  # a place of its own, with its own gradient
+            whole, hash_, count = key.partition("#")
             for suffix, value in leaves(output):
                 if value.is_floating_point():
-                    whole, hash_, count = key.partition("#")
                     known = self.info.get(key)
                     kind = known.kind if known else type(module).__name__
                     tap = Tap(name, kind, where, name in self._functional)
                     self._record(whole + suffix + hash_ + count, tap, value)
             if self.program is not None:
-                whole, hash_, count = key.partition("#")
                 for suffix, value in leaves(output, packed=True):
                     self.program.output(whole + suffix + hash_ + count, value, name)
             return output

@@ -11,9 +11,13 @@ from collections import Counter
 from pathlib import Path
 
 from compare.api import prepare
+from compare.bench import tabulated
+from compare.files import write_atomic
 from compare.finder import find
 from compare.ladder import Pair
 from tests.faults import architectures
+
+HEADER = ("architecture", "seed", "verdict", "finding")
 
 
 def main() -> None:
@@ -23,20 +27,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=14, help="of each architecture; default 14")
     args = parser.parse_args()
     prepare()
-    lines, counts = ["architecture\tseed\tverdict\tfinding"], Counter()
+    rows: list[dict[str, str]] = []
     for name, twin in architectures().items():
         for seed in range(args.seeds):
             result = find(Pair(twin(), seed, steps=3)).result
             found = [text for stage in result.stages.values() for _, text in stage.findings]
-            lines.append(f"{name}\t{seed}\t{result.verdict}\t{found[0] if found else ''}")
-            counts[result.verdict] += 1
+            values = (name, str(seed), result.verdict, found[0] if found else "")
+            rows.append(dict(zip(HEADER, values, strict=True)))
             gc.collect()  # runs and their compiled programs refer to each other
-            print(lines[-1], flush=True)
-    lines.append("# " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    print(lines[-1])
+            print(*values, flush=True)
+    counts = Counter(row["verdict"] for row in rows)
+    last = "# " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    print(last)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text("\n".join(lines) + "\n")
+        write_atomic(args.out, f"{tabulated(rows)}{last}\n")
 
 
 if __name__ == "__main__":

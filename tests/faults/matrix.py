@@ -12,6 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from compare.api import prepare
+from compare.bench import tabulated
+from compare.files import write_atomic
 from compare.finder import Found, find
 from compare.ladder import Pair
 from tests.faults import Fault, corpus, held_out, judge, places
@@ -107,8 +109,7 @@ def main() -> None:
     print(last)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        lines = ["\t".join(HEADER), *("\t".join(r.values()) for r in rows), f"# {last}"]
-        args.out.write_text("\n".join(lines) + "\n")
+        write_atomic(args.out, f"{tabulated(rows)}# {last}\n")
 
 
 if __name__ == "__main__":
