@@ -93,7 +93,7 @@ def find(
     progress(name, "building")
     found = finder.find(Pair(twin, seed, steps), lambda doing: progress(name, doing))
     where = environment() | {"seed": seed, "matmul": "highest", "size": "small"}
-    run = _run(started)
+    run = lasted(started)
     if ":" in twin.name:
         run = {"command": f"diptych find {twin.name} --seed {seed} --steps {steps}", **run}
     report = Report([finder.entry(found, optimizers(twin))], [], where, run)
@@ -102,7 +102,8 @@ def find(
     return report
 
 
-def _run(started: float) -> dict[str, Any]:
+def lasted(started: float) -> dict[str, Any]:
+    """When a run began, and how many seconds it has taken."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "seconds": round(time.time() - started, 1),
@@ -167,4 +168,4 @@ def check(
         del pair, ladder
         gc.collect()  # runs and their compiled programs refer to each other
     where = environment() | {"seed": seed, "matmul": precision, "size": "full" if full else "small"}
-    return Report(entries, skipped, where, _run(started))
+    return Report(entries, skipped, where, lasted(started))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.files import reason
+from compare.workers import cores
 
 # Distribution -> the extra that brings it; "" is the core.
 PACKAGES = {
@@ -56,7 +57,7 @@ def examine() -> dict[str, Any]:
     problems: list[str] = []
     return {
         "python": f"{platform.python_version()} ({sys.executable})",
-        "machine": f"{platform.system()} {platform.machine()}, {_cpus()} CPUs",
+        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPUs",
         "packages": versions,
         "torch": _framework("torch", versions, problems, _torch),
         "jax": _framework("jax", versions, problems, _jax),
@@ -72,11 +73,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cpus() -> int:
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _lacking(versions: dict[str, str | None], extras: tuple[str, ...]) -> list[str]:
@@ -124,7 +120,7 @@ def _jax(jax: Any) -> dict[str, Any]:
     folder = config.jax_compilation_cache_dir
     return {
         "devices": [str(device) for device in jax.devices()],
-        "threads": f"XLA's own, {_cpus()} CPUs",
+        "threads": f"XLA's own, {cores()} CPUs",
         "matmul precision": config.jax_default_matmul_precision or "default",
         "x64": bool(config.jax_enable_x64),
         "cache": folder,

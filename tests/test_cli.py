@@ -18,6 +18,7 @@ from compare.cli import main
 from compare.commands import COMMANDS
 from compare.discover import catalogue, find, find_all
 from compare.errors import DiptychError
+from compare.workers import cores
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch", "jax", "jaxlib", "flax", "optax", "rich", "jinja2", "pygments")
@@ -336,6 +337,31 @@ def test_json_alone_is_on_the_standard_output(capsys, tmp_path):
     assert json.loads(path.read_text())["twins"] == report["twins"]
 
 
+def test_two_at_a_time_are_the_same_report():
+    """The order, the figures and the exit code are those of one after the other."""
+    names = ["porter_pairs:right", "porter_pairs:slipped", "foundations/perceptron"]
+    reports = []
+    for jobs in ("1", "2"):
+        path = Path(f"{jobs}.json")
+        line = ["check", *names, "--steps", "1", "--jobs", jobs, "-q", "--json", str(path)]
+        assert main(line) == 1
+        reports.append(json.loads(path.read_text()))
+    one, two = reports
+    assert [t["verdict"] for t in two["twins"]] == ["SAME", "DIVERGED", "SAME", "SAME"]
+    assert one["twins"] == two["twins"]
+    assert two["environment"]["torch_threads"] == max(1, cores() // 2)
+
+
+def test_a_process_that_is_killed_names_a_remedy(capsys):
+    Path("killed.py").write_text("import os\n\n\ndef twin():\n    os._exit(9)\n")
+    workers = "import sys; from compare import workers; workers.check(['killed:twin'], 2, {}"
+    line = f"{workers}, progress=print, finished=print)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
+    assert "a process was killed near killed:twin, perhaps for memory; try --jobs 1" in done.stderr
+    assert main(["check", "porter_pairs:right", "--jobs", "0"]) == 2
+    assert "--jobs 0 checks nothing" in capsys.readouterr().err
+
+
 def test_an_interrupt_is_one_line(capsys, monkeypatch):
     def interrupted(args):
         raise KeyboardInterrupt
@@ -345,6 +371,15 @@ def test_an_interrupt_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "diptych: interrupted\n")
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C counts, also in what is started, though a shell's background jobs do not hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_an_interrupt_that_python_drops_is_sent_again(capsys, monkeypatch):
     class Finalised:
         def __del__(self):
@@ -361,8 +396,10 @@ def test_an_interrupt_that_python_drops_is_sent_again(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "diptych: interrupted\n")
 
 
-def test_an_interrupt_from_the_keyboard():
-    line = [sys.executable, "-m", "compare", "check", "cnn/resnet", "--out", "left"]
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_from_the_keyboard(jobs):
+    line = [sys.executable, "-m", "compare", "check", "cnn/resnet", "--out", "left", "--jobs", jobs]
     with subprocess.Popen(line, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # the header: frameworks are being imported, or it runs
@@ -374,6 +411,7 @@ def test_an_interrupt_from_the_keyboard():
     assert not Path("left").exists()
 
 
+@pytest.mark.usefixtures("heard")
 def test_an_interrupt_while_a_dataclass_is_made():
     """Importing a framework runs many an `exec`, which CPython remembers as unhandled."""
     Path("sitecustomize.py").write_text(

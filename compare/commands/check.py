@@ -51,6 +51,13 @@ def add(subparsers: Subparsers) -> None:
         default="highest",
         help="of matrix products; default measures what TF32 or bfloat16 costs",
     )
+    parser.add_argument(
+        "--jobs",
+        type=natural,
+        metavar="N",
+        help="twins of the catalogue at a time; default the cores, at most 4, where nothing large"
+        " is asked for",
+    )
     parser.add_argument("--out", metavar="DIR", help="write report.html and report.json there")
     parser.add_argument("--html", metavar="PATH", help="write the page alone")
 
@@ -63,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     backends = _backends(args.backends)
     if not 1 <= args.steps <= len(SCHEDULE):
         raise DiptychError(f"--steps {args.steps} is not in 1..{len(SCHEDULE)}")
+    if args.jobs == 0:
+        raise DiptychError("--jobs 0 checks nothing; give at least 1")
     for path, folder in ((args.out, True), (args.html, False), (args.json, False)):
         writable(path, folder)
     if args.out:
@@ -77,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
     """Runs it, showing each entry as it is finished."""
-    from compare import heap
-    from compare.api import check
+    from compare import api, heap, workers
     from compare.console import Progress, entry, header, summary
     from compare.report import environment
 
@@ -89,6 +97,14 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
         size = "full" if args.full else "small"
         where = {"seed": args.seed, "matmul": args.precision, "size": size}
         header(console, environment() | where)
+    settings = {
+        "seed": args.seed,
+        "backends": backends,
+        "full": args.full,
+        "precision": args.precision,
+        "steps": args.steps,
+    }
+    jobs = workers.default(twins, settings) if args.jobs is None else args.jobs
     begun: list[str] = []
     heap.one()
     with Progress(len(twins), args.color, enabled=not args.quiet) as progress:
@@ -100,17 +116,16 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
                 begun.append(twin)
             progress.update(twin, what)
 
+        def show(each: dict) -> None:
+            if loud:
+                entry(console, each)
+
         try:
-            report = check(
-                *twins,
-                seed=args.seed,
-                backends=backends,
-                full=args.full,
-                precision=args.precision,
-                steps=args.steps,
-                progress=heap.trimmed(doing),
-                finished=(lambda each: entry(console, each)) if loud else (lambda each: None),
-            )
+            if jobs > 1:
+                names = [twin.name for twin in twins]
+                report = workers.check(names, jobs, settings, progress=doing, finished=show)
+            else:
+                report = api.check(*twins, **settings, progress=heap.trimmed(doing), finished=show)
         except Exception as error:
             error.add_note("".join(begun[-1:]))  # whose it was
             raise
