@@ -15,10 +15,17 @@ from compare.share import to_numpy, to_torch
 SLOTS = {
     "trace": ("momentum_buffer",),
     "ema": ("momentum_buffer",),
-    "mu": ("exp_avg",),
+    "mu": ("exp_avg", "grad_avg"),
     "nu": ("exp_avg_sq", "square_avg", "exp_inf"),
+    "nu_max": ("max_exp_avg_sq",),
     "sum_of_squares": ("sum",),
+    "e_g": ("square_avg",),
+    "e_x": ("acc_delta",),
 }
+# What torch.optim keeps per parameter though it is the same for all: one number in an optax state.
+NUMBERS = ("mu_product", "eta", "mu")
+# The files that hold the optimizers of torch.optim's names.
+MODULES = ("optimizers", "adaptive", "moments", "averaging")
 START = 3  # updates that a teacher-forced step pretends to have behind it
 SCHEDULE = tuple(1 / (1 + 0.1 * step) for step in range(64))
 
@@ -33,6 +40,8 @@ def torch_optimizer(spec: Any, parameters: list) -> Any:
     import torch
 
     known = {n.lower(): c for n, c in vars(torch.optim).items() if isinstance(c, type)}
+    if name == "lbfgs":
+        raise DiptychError("optimizer='lbfgs' computes losses of its own: it is no single update")
     if name not in known:
         raise DiptychError(f"optimizer={name!r} is none of torch.optim: {', '.join(sorted(known))}")
     return known[name](parameters, **keywords)
@@ -52,10 +61,11 @@ def optax_optimizer(spec: Any) -> Any:
     name, keywords = spec
     import jax.numpy as jnp
 
-    optimizers = importlib.import_module("jaxnn.training.optimizers")
-    make = getattr(optimizers, name, None)
+    modules = [importlib.import_module(f"jaxnn.training.{file}") for file in MODULES]
+    make = next((getattr(m, name) for m in modules if name in m.__all__), None)
     if make is None:
-        raise DiptychError(f"optimizer={name!r} is no function of jaxnn.training.optimizers")
+        names = ", ".join(known for module in modules for known in module.__all__)
+        raise DiptychError(f"optimizer={name!r} is none of jaxnn.training: {names}")
     keywords = dict(keywords)
     rate = keywords.pop("lr")
     return make(lr=lambda count: rate * jnp.asarray(SCHEDULE)[count], **keywords)
@@ -131,6 +141,8 @@ def read_optax(
         if is_tree(value):
             known = SLOTS.get(field, (field,))
             found[next((s for s in known if s in slots), known[0])] = to_torch_names(value)
+        elif field in NUMBERS and field in slots:
+            found[field] = dict.fromkeys(names, np.asarray(value))
         elif field == "count" and "step" in slots and "step" not in found:
             found["step"] = dict.fromkeys(names, np.asarray(value).astype(np.int64))
     return found
@@ -148,6 +160,8 @@ def write_optax(state: Any, params: Any, given: State, to_tree: Callable[[dict],
         if is_tree(value):
             slot = next((s for s in SLOTS.get(field, (field,)) if s in given), None)
             return value if slot is None else to_tree(given[slot])
+        if field in NUMBERS and field in given:
+            return jnp.full_like(value, float(next(iter(given[field].values()))))
         return jnp.full_like(value, START) if field == "count" else value
 
     return jax.tree_util.tree_map_with_path(replaced, state, is_leaf=is_tree)

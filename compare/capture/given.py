@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compare.capture.masks import Draw, Shape, uniform
+from compare.optim import NUMBERS
 from compare.twin import Phase, generator
 from compare.weights import Leaf
 
@@ -93,7 +94,12 @@ def forced(
         for slot in slots:
             if slot == "step":
                 optimizer[slot][name] = np.asarray(start)
-            elif slot in ("exp_avg", "momentum_buffer"):
+            elif slot in NUMBERS:  # one for all parameters
+                number = generator(seed, "forced", slot).random((), np.float32)
+                optimizer[slot][name] = np.asarray(0.25 + 0.5 * number, np.float32)
+            elif slot == "grad_avg":  # its square stays below that of `square_avg`
+                optimizer[slot][name] = scale * (rng.random(shape, np.float32) - np.float32(0.5))
+            elif slot in ("exp_avg", "momentum_buffer", "prev", "ax"):
                 optimizer[slot][name] = scale * rng.standard_normal(shape, np.float32)
             else:
                 spread = np.float32(0.5) + rng.random(shape, np.float32)

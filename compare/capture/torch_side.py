@@ -674,13 +674,22 @@ class TorchRun:
             for home, allow in zip(homes, allowed, strict=True):
                 home.allow_tf32 = allow
 
+    def _step(self, optimizer: torch.optim.Optimizer) -> None:
+        """One update; numbers that it keeps (NAdam's product of momenta) are of the run's dtype."""
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            optimizer.step()
+        finally:
+            torch.set_default_dtype(default)
+
     def _free(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
         """The update from the gradients just computed."""
         parameters = self._parameters(phase)
         optimizer = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
         optim.follow_schedule(phase.optimizer, optimizer, 0)
         self._still(phase)
-        optimizer.step()
+        self._step(optimizer)
         return _updated(f"{mode}/free", parameters, optimizer)
 
     def _forced(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
@@ -695,7 +704,7 @@ class TorchRun:
                 self.given.gradients[phase.name][name], self.dtype, self.device
             )
         optim.follow_schedule(phase.optimizer, optimizer, optim.START)
-        optimizer.step()
+        self._step(optimizer)
         for parameter in parameters.values():
             parameter.grad = None
         return _updated(f"{mode}/forced", parameters, optimizer)
@@ -714,7 +723,7 @@ class TorchRun:
                 loss = self._train(phase, batch, None, step + 1)["loss"]
                 tensors[f"{mode_name(phase)}/loss"] = loss
                 optim.follow_schedule(phase.optimizer, optimizer, step)
-                optimizer.step()
+                self._step(optimizer)
             for name, parameter in self._parameters(Phase("")).items():
                 parameter.grad = None
                 tensors[f"param/{name}"] = to_numpy(parameter)

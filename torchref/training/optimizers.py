@@ -1,4 +1,5 @@
-"""Optimizers: torch.optim's own.
+"""Optimizers: torch.optim's own. Others: `adaptive.py`, `moments.py`, `averaging.py` (ASGD),
+`second_order.py`.
 
 They hold the parameters and change them in place: `sgd(model.parameters(), lr=0.1)`; the learning
 rate is a float in `param_groups`, which a scheduler overwrites. `sgd` and `adam` add weight decay
