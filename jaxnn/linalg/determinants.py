@@ -1,0 +1,78 @@
+"""Determinants: by elimination, and by cofactors.
+
+Reference: G. Strang, "Introduction to Linear Algebra", chapter 5.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.linalg.elimination import lu
+from jaxnn.linalg.products import require_square
+
+__all__ = ["determinant", "cofactors", "laplace"]
+
+
+def determinant(a: jax.Array) -> jax.Array:
+    """det A = sign(p) prod_i U_ii from A[p] = L U: n^3 / 3 multiplications, where Laplace needs n!.
+
+    The gradient is the matrix of cofactors. At a singular matrix the elimination gives it only
+    where the missing pivot comes last; take `laplace` there. `jnp.linalg.det` is right there,
+    `torch.linalg.det` gives zeros.
+
+    Args:
+      a: float (N, N).
+
+    Returns: float (); 1 for a matrix without rows.
+
+    Raises:
+      ValueError: if a is not square.
+    """
+    p, _, u = lu(a)
+    # The sign of the order: each pair that stands the wrong way round is one exchange.
+    wrong = (p[:, None] > p[None, :]) & (jnp.arange(len(p))[:, None] < jnp.arange(len(p)))
+    return (1 - 2 * (wrong.sum() % 2)) * jnp.prod(jnp.diagonal(u))
+
+
+def cofactors(a: jax.Array) -> jax.Array:
+    """C_ij = (-1)^(i+j) det(A without row i and column j): the derivative of det A by A_ij.
+
+    A C^T = det(A) I, so that C^T / det A, the transposed matrix being the adjugate, is the inverse.
+
+    Args:
+      a: float (N, N).
+
+    Returns: float (N, N).
+
+    Raises:
+      ValueError: if a is not square.
+    """
+    require_square(a=a)
+    n = len(a)
+    if n == 0:
+        return a
+    # Row i holds 0, …, n - 1 without i.
+    rows = [[k for k in range(n) if k != i] for i in range(n)]
+    others = jnp.array(rows, int).reshape(n, n - 1)
+    # minors_ij: the rows without i, the columns without j, each of shape (n - 1, n - 1).
+    minors = a[others[:, None, :, None], others[None, :, None, :]].reshape(n * n, n - 1, n - 1)
+    # torch: a loop over them; vmap computes all n^2 at once.
+    values = jax.vmap(determinant)(minors).reshape(n, n)
+    signs = (-1) ** (jnp.arange(n)[:, None] + jnp.arange(n))
+    return signs * values
+
+
+def laplace(a: jax.Array) -> jax.Array:
+    """det A = sum_j A_0j C_0j, the expansion along the first row.
+
+    Carried on to minors of one entry it defines the determinant, and costs n! products.
+
+    Args:
+      a: float (N, N).
+
+    Returns: float (); 1 for a matrix without rows.
+
+    Raises:
+      ValueError: if a is not square.
+    """
+    c = cofactors(a)
+    return (a[0] * c[0]).sum() if len(a) else determinant(a)

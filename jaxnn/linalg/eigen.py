@@ -1,0 +1,161 @@
+"""Eigenvalues and eigenvectors by iteration; there is no formula beyond four rows.
+
+The number of steps is given, and not decided by a tolerance: the same steps on both sides, static
+under jit, differentiable step by step.
+
+Reference: G. Golub, C. Van Loan, "Matrix Computations" (4th edition), chapters 7 and 8.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.linalg.elimination import back_substitution, fold, forward_substitution, lu
+from jaxnn.linalg.orthogonal import householder_qr
+from jaxnn.linalg.products import inner, require_square
+
+__all__ = ["power_iteration", "inverse_iteration", "qr_iteration", "jacobi_eigh"]
+
+
+def power_iteration(a: jax.Array, v: jax.Array, steps: int = 100) -> tuple[jax.Array, jax.Array]:
+    """v <- A v / |A v| converges to the eigenvector of the eigenvalue largest in size.
+
+    The error falls by |l_2 / l_1| in every step. With a negative l_1 the sign of v alternates.
+
+    Args:
+      a: float (N, N).
+      v: float (N,), where to begin: not orthogonal to what is sought.
+      steps: how often.
+
+    Returns: the eigenvalue v.Av, Rayleigh's quotient, float (), and the eigenvector, float (N,).
+
+    Raises:
+      ValueError: if a is not square, or v has another length.
+    """
+    _require_start(a, v)
+
+    def step(_, v):
+        return _unit(a @ v)
+
+    v = jax.lax.fori_loop(0, steps, step, v)
+    return inner(v, a @ v), v
+
+
+def inverse_iteration(
+    a: jax.Array, v: jax.Array, shift: float = 0.0, steps: int = 10
+) -> tuple[jax.Array, jax.Array]:
+    """Power iteration with (A - shift I)^-1: the eigenvalue nearest to the shift is its largest.
+
+    One LU factorisation serves all steps. A shift that is an eigenvalue exactly has no inverse, and
+    gives inf or NaN; one that is near is the better for it.
+
+    Args:
+      a: float (N, N).
+      v: float (N,), where to begin.
+      shift: a guess of the eigenvalue.
+      steps: how often.
+
+    Returns: the eigenvalue, float (), and the eigenvector, float (N,).
+
+    Raises:
+      ValueError: if a is not square, or v has another length.
+    """
+    _require_start(a, v)
+    p, l, u = lu(a - shift * jnp.eye(len(a), dtype=a.dtype))
+
+    def step(_, v):
+        return _unit(back_substitution(u, forward_substitution(l, v[p])))
+
+    v = jax.lax.fori_loop(0, steps, step, v)
+    return inner(v, a @ v), v
+
+
+def qr_iteration(a: jax.Array, steps: int = 100) -> tuple[jax.Array, jax.Array]:
+    """A_k = Q R, A_(k+1) = R Q = Q^T A_k Q: power iteration on all vectors at once.
+
+    Entries below the diagonal fall as |l_i / l_j|^k; where the eigenvalues differ in size, what is
+    left is triangular (Schur's form), and diagonal for a symmetric matrix.
+
+    Args:
+      a: float (N, N), with real eigenvalues of different size (a complex pair leaves a block of
+        two).
+      steps: how often. LAPACK shifts and deflates, and needs about two steps an eigenvalue.
+
+    Returns: T, float (N, N), with the eigenvalues on its diagonal, largest first; and Q of
+      A = Q T Q^T, float (N, N), orthogonal: of a symmetric A its columns are the eigenvectors.
+
+    Raises:
+      ValueError: if a is not square.
+    """
+    require_square(a=a)
+    eye = jnp.eye(len(a), dtype=a.dtype)
+
+    def step(_, state):
+        t, whole = state
+        q, r = householder_qr(t)
+        return r @ q, whole @ q
+
+    return jax.lax.fori_loop(0, steps, step, (a, eye))
+
+
+def jacobi_eigh(a: jax.Array, sweeps: int = 10) -> tuple[jax.Array, jax.Array]:
+    """Jacobi's rotations: each makes one pair of entries off the diagonal zero.
+
+    tan 2t = 2 A_pq / (A_qq - A_pp), t the smaller angle. What stands off the diagonal loses
+    2 A_pq^2 with every rotation, and falls quadratically in the end.
+
+    Args:
+      a: float (N, N), symmetric.
+      sweeps: how often all pairs are visited. Ten are enough for some hundred rows.
+
+    Returns: the eigenvalues in ascending order, float (N,), and the eigenvectors in the columns of
+      an orthogonal matrix, float (N, N); as `torch.linalg.eigh` and `jnp.linalg.eigh`, up to signs.
+
+    Raises:
+      ValueError: if a is not square.
+    """
+    require_square(a=a)
+    n = len(a)
+    eye = jnp.eye(n, dtype=a.dtype)
+    # (P, 2) for the P = N (N - 1) / 2 pairs p < q, in the order of the rows.
+    pairs = jnp.array(np.stack(np.triu_indices(n, 1), axis=1))
+
+    def rotate(state, pair):
+        a, v = state
+        p, q = pair
+        turn = rotation(a[p, p], a[q, q], a[p, q])
+        a = a.at[pair].set(turn @ a[pair])
+        a = a.at[:, pair].set(a[:, pair] @ turn.T)
+        return a, v.at[:, pair].set(v[:, pair] @ turn.T)
+
+    def sweep(_, state):
+        return fold(rotate, state, pairs)
+
+    t, v = jax.lax.fori_loop(0, sweeps, sweep, (a, eye))
+    order = jnp.argsort(jnp.diagonal(t))
+    return jnp.diagonal(t)[order], v[:, order]
+
+
+def rotation(alpha: jax.Array, beta: jax.Array, gamma: jax.Array) -> jax.Array:
+    """J, float (2, 2), such that J [[alpha, gamma], [gamma, beta]] J^T is diagonal; all float ().
+
+    t = tan = 2 gamma / (d + sign(d) sqrt(d^2 + 4 gamma^2)), d = beta - alpha, solves
+    t^2 + 2 t d / (2 gamma) - 1 = 0 with the smaller |t|, and divides by nothing small.
+    """
+    d = beta - alpha
+    square = d * d + 4 * gamma * gamma
+    root = jnp.sqrt(jnp.where(square > 0, square, 1))
+    tan = 2 * gamma / (d + jnp.where(d < 0, -root, root))
+    cos = 1 / jnp.sqrt(1 + tan * tan)
+    sin = tan * cos
+    return jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
+
+
+def _unit(v: jax.Array) -> jax.Array:
+    return v / jnp.sqrt(inner(v, v))
+
+
+def _require_start(a: jax.Array, v: jax.Array) -> None:
+    require_square(a=a)
+    if v.shape != a.shape[:1]:
+        raise ValueError(f"v must have the shape ({len(a)},), not {tuple(v.shape)}")
