@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from compare.share import to_jax, to_numpy, to_torch
@@ -255,6 +256,114 @@ def test_iterations_converge(side):
     assert call("qr_iteration", np.zeros((0, 0)), steps=60)[0].shape == (0, 0)
 
 
+SHAPED = [pytest.param(a, id=name) for name, a in TALL.items()]
+SHAPED += [pytest.param(TALL[name].T, id=f"{name}-wide") for name in ("well", "deficient")]
+SHAPED += [pytest.param(SQUARE["ill"], id="ill-square")]
+# A bidiagonal matrix with zeros on its diagonal.
+SHAPED += [pytest.param(np.diag([1.0, 0, 2, 0]) + np.diag([1.0, 1, 1], 1), id="zero-diagonal")]
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("a", SHAPED)
+@pytest.mark.parametrize("name", ["jacobi_svd", "golub_kahan_svd"])
+def test_svd(side, a, name):
+    u, s, vh = run(side, "svd", name, a)
+    assert error(s, np.linalg.svd(a, compute_uv=False), size(a)) < 8
+    assert error(u * s @ vh, a) < 16
+    # Jacobi leaves to chance what belongs to a singular value of rounding size.
+    known = np.ones(len(s), bool) if name == "golub_kahan_svd" else s > 1e-8 * size(s)
+    assert skew(u[:, known]) < 16
+    assert skew(vh[known].T) < 16
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("name", TALL)
+def test_bidiagonalise(side, name):
+    a = TALL[name]
+    m, n = a.shape
+    whole = run(side, "svd", "bidiagonalise", a)
+    b, u, v = whole[:m, :n], whole[:m, n:].T, whole[m:, :n]
+    assert error(b, np.triu(np.tril(b, 1)), size(a)) < 16
+    assert error(u @ b @ v.T, a) < 16
+    assert max(skew(u), skew(v)) < 16
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_low_rank(side):
+    call = functools.partial(run, side, "low_rank")
+    a = rotated([4, 3, 2, 1], 6, 4)
+    values = np.array([4, 3, 2, 1])
+    for rank in (0, 2, 4):
+        best = call("low_rank", a, rank=rank)
+        assert error(np.linalg.svd(a - best)[1][0], np.append(values, 0)[rank], 4) < 64
+        assert np.linalg.matrix_rank(best) == rank
+    # Of a matrix of rank 2, three random directions find all.
+    deficient = rotated([3, 1], 6, 4)
+    u, s, vh = call("randomised_svd", deficient, RNG.standard_normal((4, 3)))
+    assert error(u * s @ vh, deficient) < 16
+    assert max(skew(u), skew(vh.T)) < 16
+    assert (vh.max(1) >= -vh.min(1)).all()
+    # Power steps turn what is found towards the leading directions.
+    omega = RNG.standard_normal((4, 2))
+    errors = [
+        np.linalg.norm(a - (u * s) @ vh, 2)
+        for u, s, vh in (call("randomised_svd", a, omega, power=power) for power in (0, 40))
+    ]
+    assert errors[0] > 2.01 > errors[1] > 1.99
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_pca(side):
+    x = RNG.standard_normal((8, 3)) * [1, 2, 4] + 5
+    mean, directions, variances = run(side, "low_rank", "pca", x, components=2)
+    values, vectors = np.linalg.eigh(np.cov(x.T))
+    assert error(mean, x.mean(0)) < 8
+    assert error(variances, values[:0:-1]) < 16
+    for found, wanted in zip(directions, vectors.T[:0:-1], strict=True):
+        assert error(np.outer(found, found), np.outer(wanted, wanted)) < 64
+        assert found.max() > -found.min()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("a", SHAPED)
+def test_pseudo_inverse(side, a):
+    inverse = run(side, "low_rank", "pseudo_inverse", a)
+    # Penrose's equations define it. The scale: A+ moves by eps |A+|^2 |A|.
+    p, q = a @ inverse, inverse @ a
+    condition = max(1, size(a) * size(inverse))
+    assert error(p @ a, a, size(a) * condition) < 32
+    assert error(q @ inverse, inverse, size(inverse) * condition) < 32
+    assert error(p, p.T, condition) < 32
+    assert error(q, q.T, condition) < 32
+    if a.size:
+        assert (
+            error(inverse, np.linalg.pinv(a, rcond=max(a.shape) * EPS), size(inverse) * condition)
+            < 64
+        )
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("name", SQUARE)
+def test_matrix_exponential(side, name):
+    a = SQUARE[name]
+    taylor = run(side, "exponential", "taylor_exponential", a, terms=40)
+    for scale in (1, 30):
+        found = run(side, "exponential", "matrix_exponential", scale * a)
+        wanted = scipy.linalg.expm(scale * a) if a.size else a
+        # The problem's own condition is at least |A|.
+        assert error(found, wanted, size(wanted) * (1 + scale * size(a))) < 32
+        if scale == 1:
+            assert error(taylor, wanted) < 32
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_series_that_cancels_is_wrong_where_scaling_is_not(side):
+    a, wanted = np.array([[-30.0]]), np.array([[np.exp(-30)]])
+    # The condition of e^x is |x|.
+    assert error(run(side, "exponential", "matrix_exponential", a), wanted, 30 * wanted[0, 0]) < 16
+    assert error(run(side, "exponential", "taylor_exponential", a, terms=150), wanted) > 1 / EPS
+
+
 def gradients(room: str, name: str, loss, *arrays, **options) -> list[list[np.ndarray]]:
     """The gradients of both sides; `loss` maps the function's outputs to a scalar."""
     ours = importlib.import_module(f"torchref.linalg.{room}")
@@ -292,6 +401,19 @@ def test_gradients_are_those_of_the_mathematics():
     for (found,) in gradients("eigen", "jacobi_eigh", lambda x: x[0][-1], symmetric):
         v = np.linalg.eigh(symmetric)[1][:, -1]
         assert error((found + found.T) / 2, np.outer(v, v)) < 64
+    # d s_k / d A = u_k v_k^T
+    tall = TALL["well"]
+    u, _, vh = np.linalg.svd(tall, full_matrices=False)
+    leaf = to_torch(tall).requires_grad_()
+    first = torch.linalg.svd(leaf, full_matrices=False)[2][0].prod() ** 2
+    of_vector = to_numpy(torch.autograd.grad(first, leaf)[0])
+    wanted = np.outer(u[:, 0], vh[0]) + of_vector
+    for name in ("jacobi_svd", "golub_kahan_svd"):
+        for (found,) in gradients("svd", name, lambda x: x[1][0] + x[2][0].prod() ** 2, tall):
+            assert error(found, wanted) < 64
+    # d trace e^A / d A = (e^A)^T
+    for (found,) in gradients("exponential", "matrix_exponential", lambda x: x.trace(), 4 * a):
+        assert error(found, scipy.linalg.expm(4 * a).T, 4 * size(found)) < 64
 
 
 BAD = [
@@ -312,6 +434,11 @@ BAD = [
     ("orthogonal", "projector", ((2, 3),), "a must"),
     ("eigen", "power_iteration", ((2, 2), (3,)), "v must"),
     ("eigen", "jacobi_eigh", ((2, 3),), "a must"),
+    ("svd", "jacobi_svd", ((2,),), "a must"),
+    ("svd", "golub_kahan_svd", ((2,),), "a must"),
+    ("low_rank", "randomised_svd", ((4, 3), (3, 4)), "omega must"),
+    ("low_rank", "pseudo_inverse", ((2,),), "a must"),
+    ("exponential", "matrix_exponential", ((2, 3),), "a must"),
 ]
 
 
@@ -321,6 +448,14 @@ def test_bad_arguments(side, room, name, shapes, message):
     with pytest.raises(ValueError) as raised:
         run(side, room, name, *map(np.ones, shapes))
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_rank_out_of_range(side):
+    with pytest.raises(ValueError, match=r"^rank must be 0 to 3, not 4"):
+        run(side, "low_rank", "low_rank", np.ones((3, 5)), rank=4)
+    with pytest.raises(ValueError, match=r"^components must be 0 to 3, not -1"):
+        run(side, "low_rank", "pca", np.ones((3, 5)), components=-1)
 
 
 def test_the_tests_can_fail(monkeypatch):
@@ -334,3 +469,11 @@ def test_the_tests_can_fail(monkeypatch):
     monkeypatch.setattr(np.linalg, "det", lambda a: np.float64(1.0))
     with pytest.raises(AssertionError):
         test_determinants("torch", "well")
+
+
+def test_an_svd_that_stops_early_is_caught(monkeypatch):
+    from torchref.linalg import svd
+
+    monkeypatch.setattr(svd, "rotation", lambda alpha, beta, gamma: torch.eye(2).double())
+    with pytest.raises(AssertionError):
+        test_svd("torch", TALL["well"], "jacobi_svd")

@@ -120,20 +120,20 @@ def jacobi_eigh(a: jax.Array, sweeps: int = 10) -> tuple[jax.Array, jax.Array]:
     # (P, 2) for the P = N (N - 1) / 2 pairs p < q, in the order of the rows.
     pairs = jnp.array(np.stack(np.triu_indices(n, 1), axis=1))
 
-    def rotate(state, pair):
-        a, v = state
-        p, q = pair
-        turn = rotation(a[p, p], a[q, q], a[p, q])
-        a = a.at[pair].set(turn @ a[pair])
-        a = a.at[:, pair].set(a[:, pair] @ turn.T)
-        return a, v.at[:, pair].set(v[:, pair] @ turn.T)
+    def rotate(whole, pair):
+        block = whole[pair[:, None], pair]
+        turn = rotation(block[0, 0], block[1, 1], block[0, 1])
+        whole = whole.at[pair].set(turn @ whole[pair])
+        return whole.at[:, pair].set(whole[:, pair] @ turn.T)
 
-    def sweep(_, state):
-        return fold(rotate, state, pairs)
+    def sweep(_, whole):
+        return fold(rotate, whole, pairs)
 
-    t, v = jax.lax.fori_loop(0, sweeps, sweep, (a, eye))
-    order = jnp.argsort(jnp.diagonal(t))
-    return jnp.diagonal(t)[order], v[:, order]
+    # The vectors stand below the matrix, for their columns turn alike.
+    whole = jax.lax.fori_loop(0, sweeps, sweep, jnp.concatenate([a, eye]))
+    values, vectors = jnp.diagonal(whole[:n]), whole[n:]
+    order = jnp.argsort(values)
+    return values[order], vectors[:, order]
 
 
 def rotation(alpha: jax.Array, beta: jax.Array, gamma: jax.Array) -> jax.Array:

@@ -111,15 +111,16 @@ def jacobi_eigh(a: torch.Tensor, sweeps: int = 10) -> tuple[torch.Tensor, torch.
     eye = torch.eye(n, dtype=a.dtype, device=a.device)
     # (P, 2) for the P = N (N - 1) / 2 pairs p < q, in the order of the rows.
     pairs = torch.triu_indices(n, n, 1, device=a.device).T
-    t, v = a, eye
+    # The vectors stand below the matrix, for their columns turn alike.
+    whole = torch.cat([a, eye])
     for pair in pairs.repeat(sweeps, 1):
-        p, q = pair
-        turn = rotation(t[p, p], t[q, q], t[p, q])
-        t = t.index_copy(0, pair, turn @ t[pair])
-        t = t.index_copy(1, pair, t[:, pair] @ turn.T)
-        v = v.index_copy(1, pair, v[:, pair] @ turn.T)
-    order = torch.argsort(torch.diagonal(t))
-    return torch.diagonal(t)[order], v[:, order]
+        block = whole[pair[:, None], pair]
+        turn = rotation(block[0, 0], block[1, 1], block[0, 1])
+        whole = whole.index_copy(0, pair, turn @ whole[pair])
+        whole = whole.index_copy(1, pair, whole[:, pair] @ turn.T)
+    values, vectors = torch.diagonal(whole[:n]), whole[n:]
+    order = torch.argsort(values)
+    return values[order], vectors[:, order]
 
 
 def rotation(alpha: torch.Tensor, beta: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:

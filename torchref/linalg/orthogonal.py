@@ -96,8 +96,8 @@ def householder_qr(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     x: column k from row k on;  w = (x + sign(x_k) |x| e_k) / |...|;  A <- H A,  Q <- Q H
 
-    With the sign of x_k nothing cancels. Of a zero column nothing is reflected, and the diagonal of
-    R has any sign: as `torch.linalg.qr` and `jnp.linalg.qr` give it.
+    With the sign of x_k nothing cancels. A zero column is left as it is. The diagonal of R has any
+    sign, and not always that of `torch.linalg.qr` and `jnp.linalg.qr` (LAPACK leaves a last entry).
 
     Args:
       a: float (M, N), of any shape and rank.
