@@ -17,7 +17,7 @@ from jaxnn.linalg.products import outer, require_matrices
 __all__ = ["jacobi_svd", "golub_kahan_svd"]
 
 
-def jacobi_svd(a: jax.Array, sweeps: int = 10) -> tuple[jax.Array, jax.Array, jax.Array]:
+def jacobi_svd(a: jax.Array, sweeps: int = 20) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One-sided Jacobi: rotate pairs of columns until all are orthogonal.
 
     A V = W with orthogonal columns; their lengths are the singular values, s_j = |w_j|, and
@@ -25,7 +25,8 @@ def jacobi_svd(a: jax.Array, sweeps: int = 10) -> tuple[jax.Array, jax.Array, ja
 
     Args:
       a: float (M, N).
-      sweeps: how often all pairs are visited.
+      sweeps: how often all pairs are visited. The worse the condition, the more are needed: 20 are
+        enough for 30 columns at 1e14. Of R^T from A = Q R ten are, which is LAPACK's way.
 
     Returns: U (M, K), s (K,) in descending order, V^T (K, N); K = min(M, N). The largest entry of
       each row of V^T (of U's columns where M < N) is positive. As `torch.linalg.svd` and
