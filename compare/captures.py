@@ -41,7 +41,7 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
         tensors |= {f"{place}|{name}": value for name, value in section.tensors.items()}
     if whole:
         noise: dict[str, float] = {}
-        shaken = ladder.moved(pair)
+        shaken = [moved.sections() for moved in ladder.moved(pair)]
         for index, section in enumerate(pair.run(ladder.REFERENCE).sections()):
             progress(f"noise of {section.stage}")
             place = f"{index:03d}.{section.stage}.{section.step}"

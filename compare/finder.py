@@ -131,7 +131,7 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     hints = lint(pair)
     ladder = Ladder(pair, ["xla:cpu"], progress)
     # What differs in float64 is no rounding; a leaf that JAX lacks is found where it is missed.
-    (result,) = ladder.run(numerics=False, lacking=True)
+    (result,) = ladder.run(numerics=False, seeking=True)
     found = Found(result, lint=hints)
     if result.verdict != V.DIVERGED:
         return found

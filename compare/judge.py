@@ -230,12 +230,13 @@ class Judge:
                 text = f"{key}: a branch differs {place}"
                 stage.findings.append((V.DIVERGED, text))
 
-    def summarise(self, trained: list[str], visible: Callable[[str], bool]) -> None:
+    def summarise(self, trained: list[str], visible: Callable[[str], bool] | None = None) -> None:
         """Coverage, and the words in the column 'compared'.
 
         Args:
           trained: names of the parameters.
-          visible: whether a parameter without a gradient moves some value of a forward pass.
+          visible: whether a parameter without a gradient moves some value of a forward pass; None
+            where it went no further than a rung that differs.
         """
         result, stages = self.result, self.result.stages
         forward, gradients, step = (stages[n] for n in ("forward", "gradients", "step"))
@@ -252,24 +253,25 @@ class Judge:
         inputs = sum(n.startswith("gradient/input/") for n in names)
         gradients.compared = f"{params} + {inputs} + {len(names) - params - inputs} tensors"
         gradients.applicable = bool(names)
-        step.applicable = stages["trajectory"].applicable = bool(trained)
+        step.applicable = bool(trained)
+        stages["trajectory"].applicable = bool(trained and visible)
         if trained:
             updated = [j.name for j in step.judged or step.numerics]
             states = sum("/free/state/" in name for name in updated)
             free = sum("/free/param/" in name for name in updated)
             step.compared = f"{free} params, {states} states"
             taken = {j.name.partition(":")[0] for j in stages["trajectory"].judged if ":" in j.name}
-            stages["trajectory"].compared = f"{len(taken)} steps"
+            stages["trajectory"].compared = f"{len(taken)} steps" if visible else "not reached"
         reached = {
             j.name.rpartition("/")[2]
             for j in gradients.judged
             if "/gradient/param/" in j.name and j.size > 0 and j.label != "zero"
         }
-        silent = [n for n in trained if n not in reached and not visible(n)]
+        silent = [n for n in trained if n not in reached and not (visible and visible(n))]
         result.leaves, result.moved = len(trained), len(trained) - len(silent)
         gradients.findings += [
             (V.INCONCLUSIVE, f"{n} has no gradient and moves no output: nothing was shown of it")
-            for n in silent
+            for n in (silent if visible else ())
         ]
         result.buffers = len(
             {j.name.rpartition("/")[2] for j in forward.judged if "/buffer/" in j.name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -191,15 +191,16 @@ class Ladder:
             return lambda name: name
         return lambda name: self.pair.weights.jax_name(name)
 
-    def run(self, numerics: bool = True, lacking: bool = False) -> list[Result]:
+    def run(self, numerics: bool = True, seeking: bool = False) -> list[Result]:
         """Climbs it; without `numerics` in float64 alone.
 
         Args:
-          lacking: go on where JAX lacks some of PyTorch's tensors, if it can run without them.
+          seeking: the origin of a difference: go on where JAX lacks some of PyTorch's tensors, if
+            it can run without them, and train no further than a rung that differs.
         """
         for name, judge in self.judges.items():
             self._weights(name, judge.result)
-        able = lacking and not self.pair.weights.unfilled
+        able = seeking and not self.pair.weights.unfilled
         ready = {
             name: judge
             for name, judge in self.judges.items()
@@ -207,7 +208,7 @@ class Ladder:
         }
         if ready:
             # One at a time: that the reference runs again costs less than all in memory at once.
-            kinks = [self._mathematics(name, judge) for name, judge in ready.items()]
+            kinks = [self._mathematics(name, judge, seeking) for name, judge in ready.items()]
             if numerics:
                 self._numerics(ready, kinks[0])
         return [judge.result for judge in self.judges.values()]
@@ -236,26 +237,23 @@ class Ladder:
         if result.by_order:
             stage.compared += f", {len(weights.by_order)} by order"
 
-    def _mathematics(self, name: str, judge: Judge) -> dict[str, dict[str, tuple[int, ...]]]:
+    def _mathematics(
+        self, name: str, judge: Judge, seeking: bool
+    ) -> dict[str, dict[str, tuple[int, ...]]]:
         """Tier 1 of one candidate; gives the shapes of what the functions with a kink are given."""
         pair = self.pair
         plain, run = pair.run(REFERENCE, watch=True), pair.run(name)
-        shaken = moved(pair)
         if parse(name)[0] == "xla":
             pair.given.shared |= run.shared()
-        stream = run.sections()
-        for section in plain.sections():
-            self.progress(" ".join(filter(None, (section.stage, str(section.step or ""), name))))
-            noise = mathematical_noise(section, shaken)
-            theirs = next(stream)
-            if section.stage == "forward":
-                judge.meet(plain.info, run.info)
-            judge.judge(section, theirs, noise)
-            pair.given.still |= judge.zero
-            if section.stage == "trajectory" and section.step == pair.given.steps:
-                judge.judge_movement(section, pair.given.state)
-            del section, theirs  # before the next are made
-        judge.summarise([n for n, leaf in pair.leaves.items() if leaf.trains], self._visible)
+        runs = (plain, run, *moved(pair))
+        self._climb(name, judge, runs, [each.sections(trajectory=False) for each in runs])
+        parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())
+        trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
+        if seeking and parted:
+            judge.summarise(trained)
+        else:
+            self._climb(name, judge, runs, [each.trajectory() for each in runs])
+            judge.summarise(trained, self._visible)
         judge.result.stages["forward"].findings += [
             (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
             for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))
@@ -265,6 +263,23 @@ class Ladder:
         judge.result.lifted = [f"torch {text}" for text in plain.lifted]
         judge.result.lifted += [f"jax {text}" for text in run.lifted]
         return plain.kinks
+
+    def _climb(
+        self, name: str, judge: Judge, runs: Sequence[Any], sections: list[Iterator[Section]]
+    ) -> None:
+        """Judges the sections of the reference and the candidate; the other runs were moved."""
+        (plain, stream, *shaken), given = sections, self.pair.given
+        for section in plain:
+            self.progress(" ".join(filter(None, (section.stage, str(section.step or ""), name))))
+            noise = mathematical_noise(section, shaken)
+            theirs = next(stream)
+            if section.stage == "forward":
+                judge.meet(runs[0].info, runs[1].info)
+            judge.judge(section, theirs, noise)
+            given.still |= judge.zero
+            if section.stage == "trajectory" and section.step == given.steps:
+                judge.judge_movement(section, given.state)
+            del section, theirs  # before the next are made
 
     def _dropout(self, name: str, run: Any, judge: Judge) -> None:
         """What the two sides' masks tell, and random numbers that nobody controls."""
@@ -335,10 +350,9 @@ def _together(run: Any, truth: Any) -> Iterator[tuple[Section, Section]]:
     return map(lambda section: (section, next(others)), run.sections(False))  # noqa: C417
 
 
-def moved(pair: Pair) -> list[Iterator[Section]]:
+def moved(pair: Pair) -> list[Any]:
     """Two float64 reference runs with weights and inputs moved by one random ulp."""
-    runs = [pair.run(REFERENCE, moved=("moved", i)) for i in range(2)]
-    return [run.sections() for run in runs]
+    return [pair.run(REFERENCE, moved=("moved", i)) for i in range(2)]
 
 
 def mathematical_noise(section: Section, streams: list[Iterator[Section]]) -> dict[str, float]:

@@ -573,10 +573,9 @@ class JaxRun:
         yield sections.pop()  # outside: another run may start before this goes on
         for phase in self.twin.updates:
             yield from self._rung(phase, variables)
-        trains = bool(variables.get("params"))
         del variables  # or it would live as long as the trajectory
-        if trajectory and trains:
-            yield from self._trajectory()
+        if trajectory:
+            yield from self.trajectory()
 
     def _rung(self, phase: Phase, variables: Variables) -> Iterator[Section]:
         mode = mode_name(phase)
@@ -644,10 +643,13 @@ class JaxRun:
         buffers = self._buffers(collections).items()
         return tensors | {f"{mode}/buffer/{name}": array for name, array in buffers}
 
-    def _trajectory(self) -> Iterator[Section]:
+    def trajectory(self) -> Iterator[Section]:
+        """As `TorchRun.trajectory`."""
         states = {}
         with self._context():
             variables = self._variables()
+            if not variables.get("params"):
+                return
             for phase in self.twin.updates:
                 trained, _ = self._split(phase, variables["params"])
                 states[phase.name] = optim.optax_optimizer(phase.optimizer).init(dict(trained))

@@ -650,38 +650,37 @@ class TorchRun:
             if self._parameters(phase):
                 yield Section("step", self._free(phase, mode))
                 yield Section("step", self._forced(phase, mode))
-        if trajectory and self._parameters(Phase("")):
-            yield from self._trajectory()
+        if trajectory:
+            yield from self.trajectory()
+
+    @contextlib.contextmanager
+    def _default(self) -> Iterator[None]:
+        """What names no dtype has the run's: NAdam's product of momenta, too."""
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
         """The run's dtype is the default one; where asked, whatever falls below it is found."""
-        default = torch.get_default_dtype()
         homes: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         allowed = [home.allow_tf32 for home in homes]
-        torch.set_default_dtype(self.dtype)
         for home in homes:
             home.allow_tf32 = self.precision == "default"
         try:
-            if not self.watch:
-                yield
-                return
-            with Narrow() as narrow:
-                yield
-            self.narrow |= narrow.found
+            with self._default():
+                if not self.watch:
+                    yield
+                    return
+                with Narrow() as narrow:
+                    yield
+                self.narrow |= narrow.found
         finally:
-            torch.set_default_dtype(default)
             for home, allow in zip(homes, allowed, strict=True):
                 home.allow_tf32 = allow
-
-    def _step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One update; numbers that it keeps (NAdam's product of momenta) are of the run's dtype."""
-        default = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-        try:
-            optimizer.step()
-        finally:
-            torch.set_default_dtype(default)
 
     def _free(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
         """The update from the gradients just computed."""
@@ -689,7 +688,8 @@ class TorchRun:
         optimizer = optim.torch_optimizer(phase.optimizer, list(parameters.values()))
         optim.follow_schedule(phase.optimizer, optimizer, 0)
         self._still(phase)
-        self._step(optimizer)
+        with self._default():
+            optimizer.step()
         return _updated(f"{mode}/free", parameters, optimizer)
 
     def _forced(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
@@ -704,12 +704,16 @@ class TorchRun:
                 self.given.gradients[phase.name][name], self.dtype, self.device
             )
         optim.follow_schedule(phase.optimizer, optimizer, optim.START)
-        self._step(optimizer)
+        with self._default():
+            optimizer.step()
         for parameter in parameters.values():
             parameter.grad = None
         return _updated(f"{mode}/forced", parameters, optimizer)
 
-    def _trajectory(self) -> Iterator[Section]:
+    def trajectory(self) -> Iterator[Section]:
+        """The sections after the rungs: a training run; none where there is nothing to train."""
+        if not self._parameters(Phase("")):
+            return
         self._reload()
         updates = [(phase, self._parameters(phase)) for phase in self.twin.updates]
         optimizers = [
@@ -723,7 +727,8 @@ class TorchRun:
                 loss = self._train(phase, batch, None, step + 1)["loss"]
                 tensors[f"{mode_name(phase)}/loss"] = loss
                 optim.follow_schedule(phase.optimizer, optimizer, step)
-                self._step(optimizer)
+                with self._default():
+                    optimizer.step()
             for name, parameter in self._parameters(Phase("")).items():
                 parameter.grad = None
                 tensors[f"param/{name}"] = to_numpy(parameter)
