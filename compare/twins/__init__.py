@@ -1,1 +1,36 @@
-"""One file per architecture: the twins that join `jaxnn` and `torchref`."""
+"""The catalogue: a file per architecture, at the path that it has in the mirror."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from compare.twin import Twin
+
+
+def functions(room: str, **inputs: Any) -> Callable[[Callable], Twin]:
+    """Makes one twin of a file of functions, so that they share its compiled programs.
+
+    It decorates `name(module, *inputs) -> dict of values`, which calls the functions of `module`,
+    either side's, each on values of its own, so that its gradients are its own, too.
+
+    Args:
+      room: the relative path of the mirrored files.
+      inputs: as of `Twin`.
+    """
+
+    def made(call: Callable) -> Twin:
+        side = partial(_side, room, call)
+        return Twin(torch=partial(side, "torchref"), jax=partial(side, "jaxnn"), inputs=inputs)
+
+    return made
+
+
+def _side(room: str, call: Callable, package: str) -> Callable[..., Mapping[str, Any]]:
+    module = import_module(f"{package}.{room.replace('/', '.')}")
+    return lambda *arrays: call(module, *arrays)
+
+
+def own(module: Any, matrix: Any) -> Any:
+    """A kernel in the side's own layout: (out, in) in PyTorch, (in, out) in JAX."""
+    return matrix.T if module.__name__.startswith("jaxnn") else matrix

@@ -1,33 +1,17 @@
 """The functions of draws in one program, each on its own; JAX's kernels transposed."""
 
-import importlib
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 
-from compare import Array, Twin
+from compare import Array
+from compare.twins import functions, own
 
 
-def every(package: str) -> Callable:
-    """The functions of one side, as one."""
-    module = importlib.import_module(f"{package}.layers.structured")
-
-    def own(matrix):
-        return matrix.T if package == "jaxnn" else matrix
-
-    def call(order, z):
-        return {
-            "tall": own(module.orthogonal(own(z[0]))),
-            "wide": own(module.orthogonal(own(z[1].T), gain=2.0)),
-            "sparse": own(module.sparse(own(z[2]), own(order), sparsity=0.3)),
-        }
-
-    return call
-
-
-structured = Twin(
-    torch=partial(every, "torchref"),
-    jax=partial(every, "jaxnn"),
-    inputs={"order": np.arange(24).reshape(6, 4) * 7 % 24, "z": Array((3, 6, 4))},
-)
+@functions("layers/structured", order=np.arange(24).reshape(6, 4) * 7 % 24, z=Array((3, 6, 4)))
+def structured(module, order, z):
+    tall, wide, sparse = (own(module, matrix) for matrix in (z[0], z[1].T, z[2]))
+    made = {
+        "tall": module.orthogonal(tall),
+        "wide": module.orthogonal(wide, gain=2.0),
+        "sparse": module.sparse(sparse, own(module, order), sparsity=0.3),
+    }
+    return {name: own(module, weight) for name, weight in made.items()}

@@ -1,1 +1,64 @@
-"""Twins of the losses."""
+"""Twins of training: losses, and what optimizers and schedules make of given numbers."""
+
+from typing import Any
+
+
+def in_torch(module: Any) -> bool:
+    """Which side a module of the mirror is on."""
+    return module.__name__.startswith("torchref")
+
+
+def updated(module: Any, name: str, weight: Any, gradients: Any, **keywords: Any) -> Any:
+    """A weight after an update by each of the gradients; what it is has no gradient itself."""
+    make = getattr(module, name)
+    if in_torch(module):
+        import torch
+
+        parameter = torch.nn.Parameter(weight.detach().clone())
+        optimizer = make([parameter], **keywords)
+        for gradient in gradients:
+            parameter.grad = gradient.detach().clone()
+            optimizer.step()
+        return parameter.detach()
+    import jax
+    import optax
+
+    weight, gradients = jax.lax.stop_gradient((weight, gradients))
+    transformation = make(**keywords)
+    state = transformation.init(weight)
+    for gradient in gradients:
+        updates, state = transformation.update(gradient, state, weight)
+        weight = optax.apply_updates(weight, updates)
+    return weight
+
+
+def rates(module: Any, name: str, *args: Any, steps: int = 12, **keywords: Any) -> Any:
+    """The rates of a schedule from step 0 on, as an array of the side's framework."""
+    make = getattr(module, name)
+    if not in_torch(module):
+        import jax
+        import jax.numpy as jnp
+
+        first = () if name in PEAKED else (LR,)
+        values = jax.vmap(make(*first, *args, **keywords))(jnp.arange(steps))
+        return jnp.broadcast_to(values, steps)
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=LR)
+    turning = {"cycle_momentum": False} if name in PEAKED else {}
+    return _stepped(optimizer, make(optimizer, *args, **turning, **keywords), steps)
+
+
+LR = 0.3
+PEAKED = ("cyclic_lr", "one_cycle_lr")  # schedules that name their rates themselves
+
+
+def _stepped(optimizer: Any, scheduler: Any, steps: int) -> Any:
+    import torch
+
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return torch.tensor(found)

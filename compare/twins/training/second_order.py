@@ -1,0 +1,35 @@
+"""One update of L-BFGS, four steps down a bent valley."""
+
+from compare import Array
+from compare.twins import functions
+from compare.twins.training import in_torch
+
+
+@functions("training/second_order", start=Array((5,)))
+def second_order(module, start):
+    options = {"lr": 0.1, "max_iter": 4, "history_size": 2}
+
+    def valley(x):
+        return (x * x).sum() + ((x[1:] - x[:-1] ** 2) ** 2).sum()
+
+    if in_torch(module):
+        import torch
+
+        x = torch.nn.Parameter(start.detach().clone())
+        optimizer = module.lbfgs([x], **options)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = valley(x)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return {"lbfgs": x.detach()}
+    import jax
+
+    x = jax.lax.stop_gradient(start)
+    loss, gradient = jax.value_and_grad(valley)(x)
+    optimizer = module.lbfgs(**options)
+    moved, _ = optimizer.update(gradient, optimizer.init(x), x, value=loss, value_fn=valley)
+    return {"lbfgs": jax.lax.stop_gradient(x + moved)}
