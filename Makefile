@@ -8,7 +8,7 @@ THREADS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help check test faults lint format clean
+.PHONY: help check test fuzz faults lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -19,6 +19,9 @@ check: $(INSTALLED) ## prove every twin the same; writes report.html and report.
 
 test: $(INSTALLED) ## run the test suite; JOBS=2 processes
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+fuzz: $(INSTALLED) ## the blocks on hundreds of drawn inputs
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz
 
 faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and false alarms
 	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from compare import heap
 
@@ -19,6 +20,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.pop("DIPTYCH_TRACEBACK", None)
 heap.one()
+
+settings.register_profile("default", max_examples=10, derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=300, deadline=None, print_blob=True)
+settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,0 +1,157 @@
+"""Blocks of both sides on drawn shapes, values and options: values and gradients in float64.
+
+`make test` draws ten examples of each, always the same; `make fuzz` hundreds, new ones each time.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from compare.share import to_jax, to_numpy, to_torch
+from jaxnn.layers import activations as jax_activations
+from jaxnn.training import cyclic_schedules as jax_cyclic
+from jaxnn.training import losses as jax_losses
+from jaxnn.training import ranking as jax_ranking
+from jaxnn.training import robust as jax_robust
+from jaxnn.training import schedules as jax_schedules
+from torchref.layers import activations
+from torchref.training import cyclic_schedules, losses, ranking, robust, schedules
+
+SHAPES = st.sampled_from([(1,), (4,), (2, 4), (2, 1, 6), (0, 4)])
+KINKS = st.sampled_from([0.0, 1.0, -1.0, 3.0, -3.0, 0.5, -0.5, 20.0, 6.0])
+SMOOTH = st.floats(-30, 30, allow_subnormal=False)
+PLAIN = [name for name in activations.__all__ if name not in ("prelu", "glu")]
+ALONG = ("softmax", "log_softmax", "logsumexp")
+ELEMENTWISE = {
+    "mse": (losses, jax_losses, {}),
+    "l1": (robust, jax_robust, {}),
+    "huber": (robust, jax_robust, {"delta": st.floats(0.1, 3)}),
+    "smooth_l1": (robust, jax_robust, {"beta": st.floats(0.1, 3)}),
+    "binary_cross_entropy_with_logits": (losses, jax_losses, {}),
+    "hinge": (ranking, jax_ranking, {}),
+    "hinge_embedding": (ranking, jax_ranking, {"margin": st.floats(0, 2)}),
+}
+
+
+def drawn(data: st.DataObject, shape: tuple[int, ...], elements: Any = SMOOTH) -> np.ndarray:
+    return data.draw(arrays.arrays(np.float64, shape, elements=elements))
+
+
+def both(ours: Any, theirs: Any, *given: np.ndarray) -> None:
+    """Values, and gradients of the outputs' sum, of PyTorch's function and of JAX's."""
+    inputs = [to_torch(x).requires_grad_() for x in given]
+    value = ours(*inputs)
+    slopes = torch.autograd.grad(value.sum(), inputs)
+    with jax.enable_x64(True):
+        own = [to_jax(x, "float64") for x in given]
+        found = theirs(*own)
+        back = jax.grad(lambda *x: theirs(*x).sum(), argnums=tuple(range(len(own))))(*own)
+    for here, there in zip((value, *slopes), (found, *back), strict=True):
+        # 1e-14: 1 + tanh and the slope of elu cancel in the tails.
+        close = {"rtol": 1e-9, "atol": 1e-14}
+        np.testing.assert_allclose(to_numpy(there), to_numpy(here.detach()), **close)
+
+
+@given(st.sampled_from(PLAIN), SHAPES, st.data())
+@example("gelu", (4,), None)
+def test_activations(name, shape, data):
+    x = np.array([0.0, -40.0, 1e-9, 7.0]) if data is None else drawn(data, shape, SMOOTH | KINKS)
+    more = (-1,) if name in ALONG else ()
+    ours, theirs = getattr(activations, name), getattr(jax_activations, name)
+    both(lambda x: ours(x, *more), lambda x: theirs(x, *more), x)
+
+
+@given(st.sampled_from(list(ELEMENTWISE)), st.sampled_from(["mean", "sum"]), SHAPES, st.data())
+def test_losses(name, reduction, shape, data):
+    assume(0 not in shape)  # the mean of nothing is NaN on both sides: held by its own test
+    ours, theirs, drawing = ELEMENTWISE[name]
+    options = {key: data.draw(value) for key, value in drawing.items()}
+    x, y = drawn(data, shape), drawn(data, shape)
+    if name.startswith("hinge"):
+        y = np.where(y > 0, 1.0, -1.0)
+    if name.startswith("binary"):
+        y = 1 / (1 + np.exp(-y))
+    both(
+        lambda x: getattr(ours, name)(x, to_torch(y), reduction=reduction, **options),
+        lambda x: getattr(theirs, name)(x, to_jax(y, "float64"), reduction=reduction, **options),
+        x,
+    )
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.floats(0, 1),
+    st.sampled_from(["mean", "sum"]),
+    st.booleans(),
+    st.data(),
+)
+def test_cross_entropy(n, classes, smoothing, reduction, weighted, data):
+    logits = drawn(data, (n, classes))
+    labels = data.draw(arrays.arrays(np.int64, n, elements=st.integers(-1, classes - 1)))
+    assume((labels >= 0).any())
+    weight = drawn(data, (classes,), st.floats(0.1, 5)) if weighted else None
+    options = {"label_smoothing": smoothing, "reduction": reduction, "ignore_index": -1}
+
+    def of(side, own):
+        def loss(x):
+            held = None if weight is None else own(weight)
+            return side.cross_entropy(x, own(labels), weight=held, **options)
+
+        return loss
+
+    both(of(losses, to_torch), of(jax_losses, jnp.asarray), logits)
+
+
+RATES = st.floats(1e-3, 1)
+FACTOR = st.floats(0.1, 1)
+SCHEDULES = {
+    "step_lr": (schedules, jax_schedules, [st.integers(1, 9), FACTOR]),
+    "multi_step_lr": (
+        schedules,
+        jax_schedules,
+        [st.lists(st.integers(0, 20), min_size=1, max_size=4), FACTOR],
+    ),
+    "constant_lr": (schedules, jax_schedules, [FACTOR, st.integers(1, 9)]),
+    "linear_lr": (schedules, jax_schedules, [FACTOR, FACTOR, st.integers(1, 9)]),
+    "exponential_lr": (schedules, jax_schedules, [FACTOR]),
+    "polynomial_lr": (schedules, jax_schedules, [st.integers(1, 9), st.floats(0.5, 3)]),
+    "cosine_annealing_lr": (cyclic_schedules, jax_cyclic, [st.integers(1, 9)]),
+    "cosine_annealing_warm_restarts": (
+        cyclic_schedules,
+        jax_cyclic,
+        [st.integers(1, 9), st.integers(1, 3)],
+    ),
+}
+
+
+@given(st.sampled_from(list(SCHEDULES)), RATES, st.data())
+def test_schedules(name, lr, data):
+    theirs, ours, drawing = SCHEDULES[name]
+    options = [data.draw(each) for each in drawing]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=lr)
+    scheduler = getattr(theirs, name)(optimizer, *options)
+    wanted = []
+    for _ in range(20):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    with jax.enable_x64(True):
+        schedule = getattr(ours, name)(lr, *options)
+        found = [float(schedule(jnp.int32(step))) for step in range(20)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-11 * lr)
+
+
+def test_a_slip_is_caught():
+    """What a porter may take for the same, on values where it is not."""
+    with pytest.raises(AssertionError):
+        both(activations.gelu, jax.nn.gelu, np.array([0.5]))
+    with pytest.raises(AssertionError):
+        both(activations.hardtanh, lambda x: jnp.clip(x, -1, 1.1), np.array([1.05]))
