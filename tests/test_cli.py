@@ -503,9 +503,10 @@ def test_list(capsys):
     assert capsys.readouterr().out.split() == list(catalogue())
     assert main(["list", "cnn/lenet"]) == 0
     heading, row = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["name", "torch", "jax", "inputs", "published", "size"]
-    assert row.split()[:3] == [
+    assert heading.split()[:4] == ["name", "verdict", "torch", "jax"]
+    assert row.split()[:4] == [
         "cnn/lenet:LeNet",
+        "-",
         "torchref.cnn.lenet.LeNet",
         "jaxnn.cnn.lenet.LeNet",
     ]
@@ -513,6 +514,18 @@ def test_list(capsys):
     lenet, own = json.loads(capsys.readouterr().out)
     assert lenet["inputs"] == {"x": [8, 1, 28, 28]}
     assert own["torch"] == "porter_pairs.Norm"
+
+
+def test_list_knows_the_verdicts_of_the_report_in_the_folder(capsys):
+    assert main(["check", "porter_pairs:slipped", "--steps", "1", "--out", ".", "-q"]) == 1
+    capsys.readouterr()
+    assert main(["list", "porter_pairs:slipped", "porter_pairs:right", "linalg/svd"]) == 0
+    _, *rows = (line.split()[:3] for line in capsys.readouterr().out.splitlines())
+    assert [row[1] for row in rows] == ["DIVERGED", "-", "-"]
+    assert rows[2][2] == "torchref.linalg.svd"
+    Path("report.json").write_text("{}")
+    assert main(["list"]) == 2
+    assert "report.json" in capsys.readouterr().err
 
 
 def test_names_may_stand_on_both_sides_of_an_option(capsys):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare.commands import Subparsers, columns, command, dump, emit, say
 from compare.errors import DiptychError
+from compare.twins import Side
 
 if TYPE_CHECKING:
     from compare.twin import Twin
+
+REPORT = "report.json"
+SHOWN = 3  # inputs that are spelt out
 
 
 def add(subparsers: Subparsers) -> None:
@@ -25,6 +30,7 @@ def add(subparsers: Subparsers) -> None:
             ("diptych list -q", "names alone"),
             ("diptych list --differences", "what the two frameworks do otherwise"),
         ],
+        f"The verdicts are those of this folder's {REPORT}, which `diptych check --out .` writes.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a twin, a file or a folder")
     parser.add_argument("--differences", action="store_true", help="the catalogue of differences")
@@ -35,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.differences:
         return _differences(args)
-    rows = [row(twin) for twin in find_all(args.names)]
+    verdicts = known()
+    rows = [row(twin) | {"verdict": verdicts.get(twin.name)} for twin in find_all(args.names)]
     emit(args, lambda: dump(rows))
     console = say(args)
     if console is None:
@@ -47,8 +54,11 @@ def run(args: argparse.Namespace) -> int:
     cells = []
     for each in rows:
         full = _shapes(each["full"]["inputs"]) if each["full"] else "-"
-        cells.append((each["name"], each["torch"], each["jax"], _shapes(each["inputs"]), full))
-    columns(console, ("name", "torch", "jax", "inputs", "published size"), cells, crop=True)
+        sides = each["torch"], each["jax"]
+        verdict = each["verdict"] or "-"
+        cells.append((each["name"], verdict, *sides, _shapes(each["inputs"]), full))
+    headings = ("name", "verdict", "torch", "jax", "inputs", "published size")
+    columns(console, headings, cells, crop=True)
     return 0
 
 
@@ -65,6 +75,15 @@ def _differences(args: argparse.Namespace) -> int:
         shown = fields[:1] if args.quiet else fields
         columns(console, shown, [[each[key] for key in shown] for each in rows], crop=True)
     return 0
+
+
+def known() -> dict[str, str]:
+    """The verdicts in the report of the current folder, if there is one."""
+    from compare.commands.report import read
+
+    if not Path(REPORT).is_file():
+        return {}
+    return {twin["name"]: twin["verdict"] for twin in reversed(read(REPORT)["twins"])}
 
 
 def row(twin: Twin) -> dict[str, Any]:
@@ -91,6 +110,8 @@ def origin(twin: Twin, side: str) -> str:
         package = {"torch": "torchref", "jax": "jaxnn"}[side]
         name = twin.of or twin.name.partition(":")[2]
         return f"{package}.{twin.room.replace('/', '.')}.{name}"
+    if isinstance(given, Side):
+        return given.module
     given = given[0] if isinstance(given, tuple) else given
     given = getattr(given, "func", given)
     named = given if hasattr(given, "__qualname__") else type(given)
@@ -98,7 +119,9 @@ def origin(twin: Twin, side: str) -> str:
 
 
 def _shapes(inputs: dict[str, list[int]]) -> str:
-    return ", ".join(f"{name} ({'×'.join(map(str, shape))})" for name, shape in inputs.items())
+    shown = [f"{name} ({'×'.join(map(str, shape))})" for name, shape in inputs.items()]
+    more = [f"and {len(shown) - SHOWN} more"] if len(shown) > SHOWN + 1 else []
+    return ", ".join(shown[: SHOWN if more else None] + more)
 
 
 def _plain(value: Any) -> Any:

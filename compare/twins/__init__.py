@@ -1,7 +1,7 @@
 """The catalogue: a file per architecture, at the path that it has in the mirror."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -20,15 +20,29 @@ def functions(room: str, **inputs: Any) -> Callable[[Callable], Twin]:
     """
 
     def made(call: Callable) -> Twin:
-        side = partial(_side, room, call)
-        return Twin(torch=partial(side, "torchref"), jax=partial(side, "jaxnn"), inputs=inputs)
+        return Twin(
+            torch=Side("torchref", room, call), jax=Side("jaxnn", room, call), inputs=inputs
+        )
 
     return made
 
 
-def _side(room: str, call: Callable, package: str) -> Callable[..., Mapping[str, Any]]:
-    module = import_module(f"{package}.{room.replace('/', '.')}")
-    return lambda *arrays: call(module, *arrays)
+@dataclass(frozen=True)
+class Side:
+    """The functions of a file of one tree, to be called as one."""
+
+    tree: str
+    room: str
+    call: Callable
+
+    @property
+    def module(self) -> str:
+        """The dotted name of the file."""
+        return f"{self.tree}.{self.room.replace('/', '.')}"
+
+    def __call__(self) -> Callable[..., Mapping[str, Any]]:
+        module = import_module(self.module)
+        return lambda *arrays: self.call(module, *arrays)
 
 
 def own(module: Any, matrix: Any) -> Any:
