@@ -107,6 +107,8 @@ def scaled(x: np.ndarray, y: np.ndarray) -> str:
     Returns:
       What is wrong, or "".
     """
+    if x.shape != y.shape:
+        return ""  # not of its elements: of its weights
     kept, known = y != 0, x != 0
     if (kept | ~known).all():
         return ""  # in eval mode, or at rate 0
