@@ -170,7 +170,9 @@ def _jax_padding(value: Any, fields: Fields, kind: str) -> Any:
 
 
 def _jax_momentum(value: Any, fields: Fields, kind: str) -> Any:
-    """Flax keeps what torch takes; a layer of the user's own may mean either."""
+    """Flax keeps what torch takes; a layer of the user's own may mean either, or None."""
+    if value is None:
+        return Either(None)
     return 1 - value if kind.startswith(("Linen", "NNX")) else Either(value, 1 - value)
 
 

@@ -18,6 +18,7 @@ from compare import Array, Image, Twin
 from compare.discover import catalogue
 from compare.ladder import Pair
 from compare.lint import RULES, hyperparameters, lint
+from jaxnn.layers.norm import BatchNorm
 
 KEY, RNGS = jax.random.key(0), nnx.Rngs(0)
 IMAGES, ROWS, SERIES = Image(2, 4, 8, 8), Array((4, 4)), Array((2, 3, 4))
@@ -377,6 +378,17 @@ def test_what_is_said():
         ),
     ]
     assert (found[0].ours, found[0].theirs) == (1e-5, 1e-3)
+
+
+@pytest.mark.parametrize("momentum", [None, 0.1])
+def test_a_momentum_that_is_none(momentum):
+    """A layer of jaxnn's averages over all batches, as torch's does."""
+    found = findings(
+        IMAGES,
+        nn.BatchNorm2d(4, momentum=momentum),
+        linen(BatchNorm, num_features=4, momentum=None),
+    )
+    assert [f.what for f in found] == (["momentum"] if momentum else [])
 
 
 def test_layers_that_are_paired_by_their_weights():
