@@ -146,6 +146,37 @@ def test_values_gradients_and_statistics(case, both):
     assert_same(*both[case])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(dtype):
+    """Both sides against float64 at the same numbers: a few roundings of the larger of 1 and y."""
+    runs, arguments, exact, half = {}, {}, {}, {}
+    for case, (name, args, more, shape, train) in CASES.items():
+        layer, theirs = layers(name, args, more, len(shape))
+        state = {key: to_numpy(value) for key, value in layer.state_dict().items()}
+        x = to_torch(drawn(shape)).to(getattr(torch, dtype))
+        exact[case] = to_numpy(layer.train(train)(x.double()))
+        half[case] = to_numpy(layer.to(x.dtype)(x).float())
+        runs[case] = program(theirs, train)
+        given = variables(layer, state), to_jax(to_numpy(x.float()))
+        arguments[case] = jax.tree.map(lambda a: a.astype(dtype) if a.ndim else a, given)
+    every = jax.jit(lambda given: {case: runs[case](*given[case])["y"] for case in runs})
+    found = every(arguments)
+    for case, wanted in exact.items():
+        assert found[case].dtype == dtype
+        allowed = 4 * float(jnp.finfo(dtype).eps) * np.maximum(1, np.abs(wanted))
+        for side in (half[case], to_numpy(found[case].astype("float32"))):
+            assert np.all(np.abs(side - wanted) <= allowed), case
+
+
+def test_the_eps_of_rms_norm():
+    """Of the dtype, but never a half precision's: that would be 0.008."""
+    ours, theirs = layers("RMSNorm", (4,), {"elementwise_affine": False}, 2)
+    for dtype in ("float16", "bfloat16", "float32"):
+        x = torch.full((1, 4), 1e-3, dtype=getattr(torch, dtype))
+        found = np.asarray(theirs.apply({}, jnp.full((1, 4), 1e-3, dtype))).astype("float32")
+        np.testing.assert_allclose(found, to_numpy(ours(x).float()), rtol=0.02, err_msg=dtype)
+
+
 SIZES = {"n": st.integers(2, 3), "channels": st.sampled_from([2, 4]), "length": st.integers(2, 3)}
 
 

@@ -1,7 +1,6 @@
 """Normalisation within one example: layer, group and root-mean-square norm; nothing is kept.
 
-In half precision every step of a formula rounds; torch computes in float32 and rounds once, and
-RMSNorm's default eps is float32's there.
+In half precision every step of a formula rounds; torch computes in float32 and rounds once.
 """
 
 from collections.abc import Sequence
@@ -61,9 +60,9 @@ class GroupNorm(nn.Module):
     """Normalises groups of neighbouring channels of every example, as `torch.nn.GroupNorm`.
 
     y = (x - mean) / sqrt(var + eps) * scale + bias, with mean and the biased var over all positions
-    of a group's channels; the scale and the bias belong to channels. One group is layer norm
-    without positions of its own, C groups are instance norm. A group of one value gives the bias.
-    torch: that is a ValueError in a batch of one example.
+    of a group's channels; the scale and the bias belong to channels. One group is all of an
+    example, C groups are instance norm. A group of one value gives the bias. torch: ValueError
+    where the batch is of one example, too.
 
     Flax's own `nn.GroupNorm` differs in its eps (1e-6), in its 32 groups unless told otherwise,
     and in its variance, E[x^2] - E[x]^2 unless told otherwise.
@@ -116,8 +115,8 @@ class RMSNorm(nn.Module):
 
     Args:
       normalized_shape: sizes of the last axes; a number for one axis.
-      eps: added to the mean square before the root; None is the dtype's distance from 1 to the
-        next number, 1.2e-7 in float32, 2.2e-16 in float64.
+      eps: added to the mean square before the root; None is the distance from 1 to the next
+        number, 2.2e-16 in float64, 1.2e-7 in float32 and in half precision.
       elementwise_affine: learn a scale.
 
     Raises:
@@ -136,7 +135,7 @@ class RMSNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Scales x, (..., *normalized_shape), float; the result has its shape."""
         shape, axes = _last(x, self.normalized_shape)
-        eps = jnp.finfo(x.dtype).eps if self.eps is None else self.eps
+        eps = min(jnp.finfo(x.dtype).eps, 2.0**-23) if self.eps is None else self.eps
         y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axes, keepdims=True) + eps)
         if self.elementwise_affine:
             y = y * self.param("scale", nn.initializers.ones, shape)

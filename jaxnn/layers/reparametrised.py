@@ -18,8 +18,7 @@ class WeightNorm(nn.Module):
     Each output feature has a length of its own: the norm runs over every axis of the kernel v but
     the last. g starts as ||v||, so that the layer starts as it would alone.
 
-    Flax's own `nn.WeightNorm` starts every length at 1, adds 1e-12 to the squared norm, and
-    normalises a bias as well where it is told no variable filter.
+    Flax's own `nn.WeightNorm` starts every length at 1, and adds 1e-12 to the squared norm.
 
     Variables: params `g` (out,), and `layer`, the wrapped layer's own, whose `kernel` is v.
 
