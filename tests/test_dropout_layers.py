@@ -159,7 +159,7 @@ def test_what_a_module_draws(name):
     rank = len(MODULES[name][1]) if name in MODULES else 3
     shape = (200, *[2] * (rank - 2), 50)
     layer, x = getattr(theirs, name)(0.3), jnp.ones(shape)
-    assert layer.apply({}, x) is x
+    assert np.array_equal(layer.apply({}, x), x)
     y = np.asarray(layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(3)}))
     kept = y == y.max()
     whole = {"Dropout": (), "AlphaDropout": (), "DropPath": range(1, rank)}
@@ -214,6 +214,24 @@ def test_drop_connect():
             np.testing.assert_allclose(to_numpy(y), wanted, rtol=1e-12)
 
 
+def test_modules_that_drop_weights_and_branches():
+    """Where nothing is dropped they are the linear layer and the branch, where all is, the bias."""
+    x = drawn(5, 4)
+    for p, train in ((0.9, False), (0.0, True), (1.0, True)):
+        layer, path = ours.DropConnect(4, 3, p), ours.DropPath(p)
+        layer.double().train(train), path.train(train)
+        weight, bias = (to_numpy(value) for value in layer.parameters())
+        wanted = x @ weight.T * (p < 1 or not train) + bias
+        np.testing.assert_allclose(to_numpy(layer(to_torch(x))), wanted, rtol=1e-12)
+        np.testing.assert_array_equal(to_numpy(path(to_torch(x))), x * (p < 1 or not train))
+        with jax.enable_x64(True):
+            params = {"kernel": to_jax(weight.T), "bias": to_jax(bias)}
+            y = theirs.DropConnect(4, 3, p).apply({"params": params}, to_jax(x), train=train)
+            np.testing.assert_allclose(np.asarray(y), wanted, rtol=1e-12)
+            y = theirs.DropPath(p).apply({}, to_jax(x), train=train)
+            np.testing.assert_array_equal(np.asarray(y), x * (p < 1 or not train))
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.1])
 @pytest.mark.parametrize("name", ["dropout", "alpha_dropout", "feature_dropout", "drop_path"])
 def test_bad_rates(name, p):
@@ -226,6 +244,8 @@ def test_bad_rates(name, p):
 @pytest.mark.parametrize("name", [*MODULES, "DropPath"])
 def test_bad_rates_of_modules(name):
     shape = MODULES[name][1] if name in MODULES else (2, 3)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        getattr(ours, name)(1.5)
     layer = getattr(theirs, name)(1.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
         layer.apply({}, jnp.ones(shape), train=True, rngs={"dropout": jax.random.key(0)})

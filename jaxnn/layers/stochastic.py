@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnn.layers.dropout import dropout
+from jaxnn.layers.dropout import Dropout, dropout
 
 __all__ = ["drop_connect", "drop_path", "DropConnect", "DropPath"]
 
@@ -70,6 +70,9 @@ class DropConnect(nn.Module):
       in_features: D.
       out_features: K.
       p: probability of dropping a weight.
+
+    Raises:
+      ValueError: if p is not between 0 and 1.
     """
 
     in_features: int
@@ -83,10 +86,8 @@ class DropConnect(nn.Module):
         shape = (self.in_features, self.out_features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.out_features,))
-        if not train:
-            return x @ kernel + bias
-        mask = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.p, shape[::-1])
-        return drop_connect(x, kernel.T, bias, mask, self.p)
+        weight = Dropout(self.p, name="drop")(kernel.T, train=train)
+        return x @ weight.T + bias
 
 
 class DropPath(nn.Module):
@@ -94,13 +95,15 @@ class DropPath(nn.Module):
 
     Args:
       p: probability of dropping an example's branch.
+
+    Raises:
+      ValueError: if p is not between 0 and 1.
     """
 
     p: float = 0.5
 
+    @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """(N, ...) -> the same shape."""
-        if not train:
-            return x
-        mask = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.p, (len(x),))
-        return drop_path(x, mask, self.p)
+        ones = jnp.ones((len(x), *[1] * (x.ndim - 1)), x.dtype)
+        return x * Dropout(self.p, name="drop")(ones, train=train)

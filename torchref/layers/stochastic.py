@@ -68,18 +68,18 @@ class DropConnect(nn.Linear):
       in_features: D.
       out_features: K.
       p: probability of dropping a weight.
+
+    Raises:
+      ValueError: if p is not between 0 and 1.
     """
 
     def __init__(self, in_features: int, out_features: int, p: float = 0.5) -> None:
         super().__init__(in_features, out_features)
-        self.p = p
+        self.drop = nn.Dropout(p)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, D) -> (N, K)."""
-        if not self.training:
-            return super().forward(x)
-        mask = torch.empty_like(self.weight).bernoulli_(1 - self.p)
-        return drop_connect(x, self.weight, self.bias, mask, self.p)
+        return nn.functional.linear(x, self.drop(self.weight), self.bias)
 
 
 class DropPath(nn.Module):
@@ -87,14 +87,15 @@ class DropPath(nn.Module):
 
     Args:
       p: probability of dropping an example's branch.
+
+    Raises:
+      ValueError: if p is not between 0 and 1.
     """
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = p
+        self.drop = nn.Dropout(p)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, ...) -> the same shape."""
-        if not self.training:
-            return x
-        return drop_path(x, x.new_empty(len(x)).bernoulli_(1 - self.p), self.p)
+        return x * self.drop(x.new_ones(len(x), *[1] * (x.ndim - 1)))
