@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.capture.torch_masks import Masks
@@ -131,7 +131,6 @@ def test_faults_are_found(known):
             assert_same([slip], wanted[:1])
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(
     name=st.sampled_from(
         ["dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "drop_path"]

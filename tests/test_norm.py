@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.share import to_jax, to_numpy, to_torch
@@ -180,7 +180,6 @@ def test_the_eps_of_rms_norm():
 SIZES = {"n": st.integers(2, 3), "channels": st.sampled_from([2, 4]), "length": st.integers(2, 3)}
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(
     name=st.sampled_from(["BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "RMSNorm"]),
     eps=st.sampled_from([1e-5, 1e-3, 1.0]),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn as tnn
 
@@ -121,7 +121,6 @@ def test_calls_in_both_modes():
         assert_same(found[case], wanted)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(
     sizes=st.tuples(*[st.integers(2, 4)] * 3),
     times=st.integers(1, 3),
