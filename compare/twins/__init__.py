@@ -29,7 +29,7 @@ def functions(room: str, **inputs: Any) -> Callable[[Callable], Twin]:
 
 @dataclass(frozen=True)
 class Side:
-    """The functions of a file of one tree, to be called as one."""
+    """The functions of a file of one tree, called as one."""
 
     tree: str
     room: str
@@ -40,9 +40,8 @@ class Side:
         """The dotted name of the file."""
         return f"{self.tree}.{self.room.replace('/', '.')}"
 
-    def __call__(self) -> Callable[..., Mapping[str, Any]]:
-        module = import_module(self.module)
-        return lambda *arrays: self.call(module, *arrays)
+    def __call__(self, *arrays: Any) -> Mapping[str, Any]:
+        return self.call(import_module(self.module), *arrays)
 
 
 def own(module: Any, matrix: Any) -> Any:
