@@ -127,11 +127,16 @@ def match(
                 pairs |= dict(zip(keys, others, strict=True))
                 by_order |= set(keys)
     stacked: dict[str, list[str]] = {}
+    scans = [tap for tap in jax_info.values() if tap.function and tap.steps]
+    scanned = Counter((tap.path, tap.kind) for tap in scans)
     for key, other in list(pairs.items()):
-        steps = jax_info[other].steps
-        if steps:
+        tap = jax_info[other]
+        steps = tap.steps
+        if steps and key in pairs:
             calls = [key, *(f"{key}#{count}" for count in range(1, abs(steps)))]
-            if all(call in torch_info for call in calls):
+            # a scan that calls a function twice: which of PyTorch's calls are whose is not known
+            alone = scanned[tap.path, tap.kind] < 2
+            if alone and all(call in torch_info for call in calls):
                 stacked[key] = calls[::-1] if steps < 0 else calls
                 for call in calls[1:]:
                     pairs.pop(call, None)

@@ -20,11 +20,12 @@ from torch import nn
 from toys import CASES, Case, Values, climb, collect, trouble
 
 from compare import Array, Image, Twin
-from compare.capture import BRANCHES, FUNCTIONS
+from compare.capture import BRANCHES, FUNCTIONS, Tap
 from compare.capture.branches import imposed
 from compare.capture.jaxpr import Walk
 from compare.capture.torch_side import NAMES, Recorder
 from compare.ladder import Ladder, Pair
+from compare.pairing import match
 
 
 @functools.cache
@@ -508,3 +509,16 @@ def test_two_runs_of_jax_side_by_side():
     case = next(c for c in CASES if c.name == "functions")
     results = Ladder(Pair(case.twin, steps=2), ["xla:cpu", "xla:cpu+eager"]).run(numerics=False)
     assert [result.verdict for result in results] == ["SAME", "SAME"], trouble(results[0])
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_functions_in_a_scan_are_stacked_only_if_it_is_known_which_is_which(calls: int):
+    """Two sigmoids in a step: PyTorch's calls alternate, and JAX has each of its own stacked."""
+
+    def info(count: int, steps: int = 0) -> dict[str, Tap]:
+        keys = ["sigmoid", *(f"sigmoid#{i}" for i in range(1, count))]
+        return {key: Tap("", "sigmoid", function=True, steps=steps) for key in keys}
+
+    found = match(info(3 * calls), info(calls, steps=3), {})
+    assert found.stacked == ({"sigmoid": [*info(3)]} if calls == 1 else {})
+    assert set(found.pairs) == set(found.stacked)

@@ -1,1 +1,1 @@
-"""The first networks: a perceptron and a multilayer perceptron."""
+"""The first networks: a perceptron, a multilayer perceptron, and backpropagation by hand."""

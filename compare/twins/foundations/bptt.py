@@ -1,0 +1,44 @@
+"""Elman's network and the LSTM, forward and back by hand, in one program; dy is y squared."""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+
+from compare import Array, Twin
+
+H, D = 3, 2
+# What each takes: its rows of the weights and biases, its states, its pieces.
+LAYERS = {
+    "elman": (slice(0, H), slice(0, 1), None),
+    "lstm": (slice(H, 5 * H), slice(1, 3), 2),
+}
+
+
+def every(package: str) -> Callable:
+    """The functions of one side, as one."""
+    module = importlib.import_module(f"{package}.foundations.bptt")
+
+    def call(x, h, *params):
+        values = {}
+        for x_i, name in zip(x, module.__all__[::2], strict=True):
+            layer = name.removesuffix("_forward")
+            rows, states, truncate = LAYERS[layer]
+            y, cache = getattr(module, name)(x_i, *h[states], *(p[rows] for p in params))
+            values[layer] = y, getattr(module, f"{layer}_backward")(y * y, cache, truncate)
+        return values
+
+    return call
+
+
+bptt = Twin(
+    torch=partial(every, "torchref"),
+    jax=partial(every, "jaxnn"),
+    inputs={
+        "x": Array((2, 4, 5, D)),
+        "h": Array((3, 4, H)),
+        "weight_ih": Array((5 * H, D)),
+        "weight_hh": Array((5 * H, H)),
+        "bias_ih": Array((5 * H,)),
+        "bias_hh": Array((5 * H,)),
+    },
+)
