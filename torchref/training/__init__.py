@@ -1,1 +1,1 @@
-"""Losses, optimizers and the steps that use them."""
+"""Losses, regularisers, optimizers, the steps that use them and the loops around these."""
