@@ -1,0 +1,37 @@
+"""Cross-validation: the indices of k folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+__all__ = ["k_fold"]
+
+
+def k_fold(
+    count: int, folds: int, rng: np.random.Generator | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Splits examples into folds, each of which is held out once.
+
+    Every example is held out exactly once; the first `count % folds` folds have one more.
+
+    Args:
+      count: N, examples.
+      folds: k in 2..N.
+      rng: shuffles the examples before; None takes neighbours together.
+
+    Returns: an iterator of (indices to train on, indices held out), int64, both ascending;
+      scikit-learn's KFold(k).
+    Raises: ValueError where `folds` is not in 2..count.
+    """
+    if not 2 <= folds <= count:
+        raise ValueError(f"folds must lie in 2..{count}, the number of examples, not {folds}")
+    order = np.arange(count) if rng is None else rng.permutation(count)
+
+    def split(held_out):
+        outside = np.ones(count, bool)
+        outside[held_out] = False
+        return np.flatnonzero(outside), np.flatnonzero(~outside)
+
+    return map(split, np.array_split(order, folds))
