@@ -178,7 +178,8 @@ CASES = [
     pool("max", 2, 3, (7, 6), 3, 2, 1, ties=True),
     pool("avg", 2, 3, (7, 6), 3, 2, 1),
     pool("avg", 2, 3, (7, 6), 2, None, 0),
-    *(recurrent(kind, 3, 5, 2, 4, k) for kind in ("elman", "lstm") for k in (None, 1, 3)),
+    *(recurrent("elman", 3, 5, 2, 4, k) for k in (None, 1)),
+    *(recurrent("lstm", 3, 5, 2, 4, k) for k in (None, 3)),
 ]
 NAMES = [f"{i} {case.layer}" for i, case in enumerate(CASES)]
 
@@ -295,7 +296,7 @@ def test_by_hand_and_automatic(name, case, found):
 
 def test_truncation_changes_gradients_and_only_them(found):
     for kind in ("elman", "lstm"):
-        whole, _, pieces = (found[n][1] for n in NAMES if kind in n)
+        whole, pieces = (found[n][1] for n in NAMES if kind in n)
         assert np.array_equal(whole[0], pieces[0])
         with pytest.raises(AssertionError):
             assert_same(pieces, whole)
@@ -336,7 +337,7 @@ def test_a_fault_is_found(layer, monkeypatch):
 SIZES = st.integers(1, 3)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.data())
 def test_shapes_and_options(data):
     """Windows of any size, step and padding that fits, and sequences cut anywhere."""

@@ -9,8 +9,8 @@ from compare import Array, Twin
 H, D = 3, 2
 # What each takes: its rows of the weights and biases, its states, its pieces.
 LAYERS = {
-    "elman": (slice(0, H), slice(0, 1), None),
-    "lstm": (slice(H, 5 * H), slice(1, 3), 2),
+    "elman": (slice(0, H), (0,), None),
+    "lstm": (slice(H, 5 * H), (1, 2), 2),
 }
 
 
@@ -20,10 +20,11 @@ def every(package: str) -> Callable:
 
     def call(x, h, *params):
         values = {}
-        for x_i, name in zip(x, module.__all__[::2], strict=True):
+        for index, name in enumerate(module.__all__[::2]):
             layer = name.removesuffix("_forward")
             rows, states, truncate = LAYERS[layer]
-            y, cache = getattr(module, name)(x_i, *h[states], *(p[rows] for p in params))
+            given = [x[index], *(h[i] for i in states), *(p[rows] for p in params)]
+            y, cache = getattr(module, name)(*given)
             values[layer] = y, getattr(module, f"{layer}_backward")(y * y, cache, truncate)
         return values
 
