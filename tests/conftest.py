@@ -21,8 +21,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.pop("DIPTYCH_TRACEBACK", None)
 heap.one()
 
-settings.register_profile("default", max_examples=10, derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=300, deadline=None, print_blob=True)
+settings.register_profile("default", max_examples=6, derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("default")
 
 

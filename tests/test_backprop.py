@@ -14,7 +14,7 @@ import optax
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compare.share import to_jax, to_numpy, to_torch
@@ -337,7 +337,6 @@ def test_a_fault_is_found(layer, monkeypatch):
 SIZES = st.integers(1, 3)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.data())
 def test_shapes_and_options(data):
     """Windows of any size, step and padding that fits, and sequences cut anywhere."""

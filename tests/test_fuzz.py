@@ -1,6 +1,6 @@
 """Blocks of both sides on drawn shapes, values and options: values and gradients in float64.
 
-`make test` draws ten examples of each, always the same; `make fuzz` hundreds, new ones each time.
+`make test` draws six examples of each, always the same; `make fuzz` a hundred, new ones each time.
 """
 
 from typing import Any

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
@@ -96,7 +96,6 @@ def test_a_best_that_moves_on_is_found(monkeypatch):
     assert early_torch(FALLING, 2, 0.2) != early(FALLING, 2, 0.2)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from([1.0, 1.5, 2.0, 3.0, float("nan")]), min_size=1, max_size=6),
     st.integers(1, 3),
@@ -108,7 +107,6 @@ def test_early_stopping_on_any_series(losses, patience, min_delta):
     assert found == early_jax(losses, patience, min_delta)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(2, 12), st.integers(2, 12), st.one_of(st.none(), st.integers(0, 9)))
 def test_folds_are_those_of_scikit_learn(count, folds, seed):
     assume(folds <= count)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Lasso
 
@@ -140,7 +140,6 @@ def test_a_fault_is_found(wanted):
         assert np.allclose(one, other, rtol=1e-9, atol=1e-12) == (name not in FAULTS), name
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 3.0]), min_size=1, max_size=4),
     st.sampled_from([0.0, 0.5, 1.0]),

@@ -1,10 +1,7 @@
 """Elman's network and the LSTM, forward and back by hand, in one program; dy is y squared."""
 
-import importlib
-from collections.abc import Callable
-from functools import partial
-
-from compare import Array, Twin
+from compare import Array
+from compare.twins import functions
 
 H, D = 3, 2
 # What each takes: its rows of the weights and biases, its states, its pieces.
@@ -14,32 +11,21 @@ LAYERS = {
 }
 
 
-def every(package: str) -> Callable:
-    """The functions of one side, as one."""
-    module = importlib.import_module(f"{package}.foundations.bptt")
-
-    def call(x, h, *params):
-        values = {}
-        for index, name in enumerate(module.__all__[::2]):
-            layer = name.removesuffix("_forward")
-            rows, states, truncate = LAYERS[layer]
-            given = [x[index], *(h[i] for i in states), *(p[rows] for p in params)]
-            y, cache = getattr(module, name)(*given)
-            values[layer] = y, getattr(module, f"{layer}_backward")(y * y, cache, truncate)
-        return values
-
-    return call
-
-
-bptt = Twin(
-    torch=partial(every, "torchref"),
-    jax=partial(every, "jaxnn"),
-    inputs={
-        "x": Array((2, 4, 5, D)),
-        "h": Array((3, 4, H)),
-        "weight_ih": Array((5 * H, D)),
-        "weight_hh": Array((5 * H, H)),
-        "bias_ih": Array((5 * H,)),
-        "bias_hh": Array((5 * H,)),
-    },
+@functions(
+    "foundations/bptt",
+    x=Array((2, 4, 5, D)),
+    h=Array((3, 4, H)),
+    weight_ih=Array((5 * H, D)),
+    weight_hh=Array((5 * H, H)),
+    bias_ih=Array((5 * H,)),
+    bias_hh=Array((5 * H,)),
 )
+def bptt(module, x, h, *params):
+    values = {}
+    for index, name in enumerate(module.__all__[::2]):
+        layer = name.removesuffix("_forward")
+        rows, states, truncate = LAYERS[layer]
+        given = [x[index], *(h[i] for i in states), *(p[rows] for p in params)]
+        y, cache = getattr(module, name)(*given)
+        values[layer] = y, getattr(module, f"{layer}_backward")(y * y, cache, truncate)
+    return values
