@@ -1,0 +1,49 @@
+"""Shuffled and interpolated images, in every mode, in one program, each on its own image of x."""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+
+from compare import Image, Twin
+
+CASES = (
+    ("nearest", {"size": (5, 9)}),
+    ("nearest-exact", {"scale_factor": 1.6}),
+    ("area", {"size": (5, 4)}),
+    ("bilinear", {"scale_factor": (1.6, 0.7)}),
+    ("bilinear", {"size": (5, 9), "align_corners": True}),
+    ("bilinear", {"size": (3, 9), "antialias": True}),
+    ("bicubic", {"scale_factor": (1.6, 0.7), "recompute_scale_factor": True}),
+    ("bicubic", {"size": (5, 9), "antialias": True}),
+    ("linear", {"scale_factor": 0.4}),
+    ("trilinear", {"size": (3, 5, 4), "align_corners": True}),
+)
+SIZES = {"linear": (48,), "trilinear": (2, 4, 6)}
+
+
+def every(package: str) -> Callable:
+    """The functions of one side, as one; sequences and volumes are images of another shape."""
+    module = importlib.import_module(f"{package}.layers.resampling")
+    first = package == "torchref"  # the channels
+
+    def call(x):
+        values = {
+            "pixel_shuffle": module.pixel_shuffle(x[:1], 2),
+            "pixel_unshuffle": module.pixel_unshuffle(x[1:2], 2),
+        }
+        for i, (mode, more) in enumerate(CASES, 2):
+            sizes = SIZES.get(mode, (8, 6))
+            image = x[i].reshape(1, *((4, *sizes) if first else (*sizes, 4)))
+            y = module.interpolate(image, mode=mode, **more)
+            y = y if len(sizes) > 1 else y[..., None] if first else y[:, :, None]
+            values[f"{mode} {i}"] = y
+        return values
+
+    return call
+
+
+resampling = Twin(
+    torch=partial(every, "torchref"),
+    jax=partial(every, "jaxnn"),
+    inputs={"x": Image(12, 4, 8, 6)},
+)

@@ -1,0 +1,21 @@
+"""Resampling: torch's own, over (N, C, ...). jax: channels last.
+
+  pixel_shuffle   takes channels as (c, i, j). `depth_to_space` elsewhere: (i, j, c).
+  nearest         pixel floor(i s). jax.image: floor((i + 1/2) s), which is nearest-exact here.
+  bilinear        no antialiasing unless asked for. jax.image: always, unless told otherwise.
+  bicubic         a = -3/4 with repeated edge pixels; a = -1/2 renormalised with antialias=True,
+                  which is all that jax.image does.
+  align_corners   the corner pixels' centres stay. jax.image: none.
+  scale_factor    is used as it is. jax.image: the ratio of the sizes, recompute_scale_factor=True.
+  area            adaptive_avg_pool. jax.image: none.
+
+`interpolate` also has mode="lanczos". jax: ValueError.
+
+Two results of torch 2.13 on the CPU are its own. With antialias=True and a new width of 1, all rows
+are the first one. The gradient of mode="nearest" for sequences and volumes, where a scale_factor
+leaves a size as it is, is that of a copy, though the values are not one.
+"""
+
+from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
+
+__all__ = ["pixel_shuffle", "pixel_unshuffle", "interpolate"]
