@@ -95,36 +95,40 @@ def largest(x, tables, return_indices):
     """
     rank = len(tables)
     sizes = x.shape[-rank - 1 : -1]
+    n = math.prod(sizes)
     best = jax.lax.stop_gradient(x)
-    places = jnp.broadcast_to(jnp.arange(math.prod(sizes)).reshape(*sizes, 1), x.shape)
-    # The last axis first, so that among equal ones the first row wins.
-    for axis in range(x.ndim - 2, x.ndim - 2 - rank, -1):
-        table = tables[axis - x.ndim + 1]
-        inside = (table >= 0) & (table < x.shape[axis])
-        first = np.take_along_axis(table, inside.argmax(1)[:, None], 1)
-        table = np.where(inside, table, first).T
-        taps, homes = (jnp.take(a, table, axis, mode="clip") for a in (best, places))
-        taps, homes = jnp.moveaxis(taps, axis, 0), jnp.moveaxis(homes, axis, 0)
-        best, places = taps[0], homes[0]
-        for tap, home in zip(taps[1:], homes[1:], strict=True):
-            more = (tap > best) | jnp.isnan(tap)
-            best, places = jnp.where(more, tap, best), jnp.where(more, home, places)
+    places = jnp.broadcast_to(jnp.arange(n).reshape(*sizes, 1), x.shape)
+    nothing = jnp.array(-jnp.inf, x.dtype), jnp.array(n, places.dtype)
+    for axis, table in enumerate(tables, x.ndim - 1 - rank):
+        taps = _taps(best, table, axis, -jnp.inf), _taps(places, table, axis, n)
+        best, places = jax.lax.reduce(taps, nothing, _larger, [axis + 1])
     # Fetched by their places, the elements hand the gradient back to these alone.
-    flat = x.reshape(*x.shape[: -rank - 1], -1, x.shape[-1])
+    flat = x.reshape(*x.shape[: -rank - 1], n, x.shape[-1])
     index = places.reshape(*flat.shape[:-2], -1, x.shape[-1])
     found = jnp.take_along_axis(flat, index, axis=-2, mode="clip").reshape(places.shape)
     return (found, places) if return_indices else found
+
+
+def _larger(one, other):
+    """Of two elements and their places, those torch keeps: the larger, first of equal, last NaN."""
+    (x, i), (y, j) = one, other
+    take = jnp.where(i < j, (y > x) | jnp.isnan(y), ~((x > y) | jnp.isnan(x)))
+    return jnp.where(take, y, x), jnp.where(take, j, i)
+
+
+def _taps(x, table, axis, fill):
+    """The windows of one axis, (..., windows, elements, ...), with `fill` for what lies outside."""
+    n = x.shape[axis]
+    table = np.where((table >= 0) & (table < n), table, n)
+    return jnp.take(x, table, axis, mode="fill", fill_value=fill)
 
 
 def total(x, tables):
     """The sum over each window, with arguments as of `largest`, and how many are summed."""
     numbers = []
     for axis, table in enumerate(tables, x.ndim - 1 - len(tables)):
-        n = x.shape[axis]
-        inside = (table >= 0) & (table < n)
-        taken = jnp.take(x, np.where(inside, table, n), axis, mode="fill", fill_value=0)
-        x = taken.sum(axis + 1)
-        numbers.append(inside.sum(1))
+        numbers.append(((table >= 0) & (table < x.shape[axis])).sum(1))
+        x = _taps(x, table, axis, 0).sum(axis + 1)
     return x, functools.reduce(np.multiply.outer, numbers)[..., None]
 
 

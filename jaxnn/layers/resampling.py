@@ -86,8 +86,8 @@ def interpolate(
     """Resizes to `size`, or to floor(scale_factor n) pixels of n.
 
     New pixel i of m lies at u = (i + 1/2) s - 1/2 on the old grid, s = n / m, or 1 / scale_factor
-    where that is given, even where floor then makes another ratio of the sizes. (As in torch, an
-    axis whose size stays is copied by `nearest` on images and by antialias=True.)
+    where that is given, even where floor then makes another ratio of the sizes. (Not, as in
+    torch, if that ratio is 1 under antialias=True, or 1 or 2 in mode="nearest" on images.)
 
       nearest          pixel floor(i s), which is off by half a pixel
       nearest-exact    pixel floor((i + 1/2) s)
@@ -125,7 +125,10 @@ def interpolate(
     if recompute_scale_factor and size is not None:
         raise ValueError("recompute_scale_factor=True needs a scale_factor")
     old = x.shape[1:-1]
-    given = np.broadcast_to(np.asarray(scale_factor if size is None else size), rank).tolist()
+    wanted = np.asarray(scale_factor if size is None else size)
+    if wanted.shape not in ((), (rank,)):
+        raise ValueError(f"size={size}, scale_factor={scale_factor}: one number or {rank}")
+    given = np.broadcast_to(wanted, rank).tolist()
     new = (
         given
         if scale_factor is None
@@ -139,8 +142,8 @@ def interpolate(
         return pool(x, new)
     for axis, (n, m, f) in enumerate(zip(old, new, given, strict=True), 1):
         s = n / m if scale_factor is None or recompute_scale_factor else 1 / f
-        if m == n and (antialias or (mode == "nearest" and rank == 2)):
-            continue  # torch: whatever the factor
+        if (m == n and antialias) or (m in (n, 2 * n) and mode == "nearest" and rank == 2):
+            s = n / m
         if mode.startswith("nearest"):
             # The pixel hangs on rounding: torch multiplies in float32, in float64 only where x is
             # float64 and no image.
@@ -149,7 +152,7 @@ def interpolate(
             x = jnp.take(x, np.minimum(np.float32(at).astype(int), n - 1), axis)
             continue
         if align_corners:
-            s = (n - 1) / max(m - 1, 1)
+            s = (n - 1) / (m - 1) if m > 1 else 0
         at = np.arange(m) * s if align_corners and not antialias else (np.arange(m) + 0.5) * s - 0.5
         weights = _antialiased(at, n, s, mode) if antialias else _weights(at, n, mode)
         weights = jnp.asarray(weights, x.dtype)

@@ -11,9 +11,11 @@
 
 `interpolate` also has mode="lanczos". jax: ValueError.
 
-Two results of torch 2.13 on the CPU are its own. With antialias=True and a new width of 1, all rows
-are the first one. The gradient of mode="nearest" for sequences and volumes, where a scale_factor
-leaves a size as it is, is that of a copy, though the values are not one.
+Some results of torch 2.13 on the CPU are its own. With antialias=True and a new width of 1, all
+rows are the first one, unless x is stored with channels last. Where a scale_factor leaves a size as
+it is, antialias=True copies the axis, but its gradient is not that of a copy; mode="nearest" copies
+no axis of sequences and volumes, but its gradient is that of a copy (likewise where a factor that
+is not 2 doubles a size). jax: the gradient of what was computed.
 """
 
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
