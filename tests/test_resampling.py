@@ -24,7 +24,6 @@ CASES = {
     "nearest, twice": ((3, 9), {"scale_factor": (1.7, 2.1)}),
     "nearest, 1d": ((9,), {"size": 4}),
     "nearest, 3d": ((2, 3, 5), {"size": (3, 5, 2)}),
-    "nearest, float32": ((2, 29), {"size": (2, 47)}),
     "nearest-exact": ((5, 4), {"size": (7, 3), "mode": "nearest-exact"}),
     "nearest-exact, factor": ((5,), {"scale_factor": 1.7, "mode": "nearest-exact"}),
     "area": ((5, 8), {"size": (3, 4), "mode": "area"}),
@@ -106,15 +105,26 @@ def test_jax_image_agrees_where_it_is_said(wanted):
         assert_same(found[case], wanted[case])
 
 
-def test_nearest_in_float32():
-    """The pixel of every size up to 40, which hangs on how positions are rounded."""
-    for n in range(1, 41, 3):
-        for m in range(1, 60, 2):
-            for mode, half in (("nearest", 0), ("nearest-exact", 0.5)):
-                x = torch.arange(n, dtype=torch.float32).expand(1, 1, 2, n)
-                wanted = ours.interpolate(x, (2, m), mode=mode)[0, 0, 0]
-                at = (np.arange(m, dtype=np.float32) + np.float32(half)) * np.float32(n / m)
-                np.testing.assert_array_equal(np.minimum(at.astype(int), n - 1), wanted)
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_the_pixel_where_rounding_decides(mode):
+    """Images of all sizes up to 60 at which float32 positions are a pixel off."""
+    half = mode == "nearest-exact"
+    x, calls = {}, {"ours": {}, "theirs": {}}
+    for n, m in np.ndindex(60, 60):
+        i = 2 * np.arange(m) + half
+        if (
+            n
+            and m
+            and np.any((np.float32(i / 2) * np.float32(n / m)).astype(int) != i * n // (2 * m))
+        ):
+            x[f"{n} to {m}"] = np.tile(np.arange(float(n))[:, None], (1, 2, 1, 1))
+            for side, module in (("ours", ours), ("theirs", theirs)):
+                call = partial(module.interpolate, size=(2, m), mode=mode)
+                calls[side][f"{n} to {m}"] = call
+    assert len(x) > 10
+    found = by_jax(calls["theirs"], x)
+    for size, call in calls["ours"].items():
+        assert_same(found[size], by_torch(call, x[size]))
 
 
 def test_what_torch_does_against_itself():

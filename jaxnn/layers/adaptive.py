@@ -37,7 +37,7 @@ def adaptive_avg_pool2d(x: jax.Array, output_size: Wanted) -> jax.Array:
     mean.
 
     Args:
-      x: (..., H, W, C). torch: (N, C, H, W) or (C, H, W).
+      x: float (..., H, W, C). torch: (N, C, H, W) or (C, H, W).
       output_size: H' and W', one number for both; None leaves an axis as it is.
 
     Returns: (..., H', W', C).

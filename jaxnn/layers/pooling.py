@@ -42,7 +42,7 @@ def max_pool2d(
     or the last NaN if there is one, as in torch. (`jnp.max` shares it among equal ones.)
 
     Args:
-      x: (..., H, W, C). torch: (N, C, H, W) or (C, H, W).
+      x: float (..., H, W, C). torch: (N, C, H, W) or (C, H, W).
       kernel_size: k, elements of a window.
       stride: s, from one window to the next; None for k.
       padding: p, how far windows reach out on either side, where nothing is found.

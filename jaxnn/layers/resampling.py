@@ -129,11 +129,8 @@ def interpolate(
     if wanted.shape not in ((), (rank,)):
         raise ValueError(f"size={size}, scale_factor={scale_factor}: one number or {rank}")
     given = np.broadcast_to(wanted, rank).tolist()
-    new = (
-        given
-        if scale_factor is None
-        else [math.floor(n * f) for n, f in zip(old, given, strict=True)]
-    )
+    factors = zip(old, given, strict=True)
+    new = given if scale_factor is None else [math.floor(n * f) for n, f in factors]
     if min(new) < 1:
         raise ValueError(f"size={size}, scale_factor={scale_factor}: no pixel of {old} is left")
 

@@ -44,7 +44,7 @@ def max_unpool2d(
     accelerators: any), and the gradient of the place goes to all of them, as in torch.
 
     Args:
-      x: (..., H, W, C). torch: (N, C, H, W) or (C, H, W).
+      x: float (..., H, W, C). torch: (N, C, H, W) or (C, H, W).
       indices: of `max_pool2d`, int (..., H, W, C); values whose index is outside are left out.
         torch: RuntimeError.
       kernel_size, stride, padding: as given to `max_pool2d`.

@@ -15,7 +15,8 @@ Some results of torch 2.13 on the CPU are its own. With antialias=True and a new
 rows are the first one, unless x is stored with channels last. Where a scale_factor leaves a size as
 it is, antialias=True copies the axis, but its gradient is not that of a copy; mode="nearest" copies
 no axis of sequences and volumes, but its gradient is that of a copy (likewise where a factor that
-is not 2 doubles a size). jax: the gradient of what was computed.
+is not 2 doubles a size). jax: the gradient of what was computed. At a few sizes, such as 2 to 41,
+mode="nearest-exact" takes another pixel of float32 sequences than of images.
 """
 
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
