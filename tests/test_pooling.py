@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from channels import assert_same, by_jax, by_torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxnn.layers import adaptive, pooling, unpooling
@@ -151,7 +151,6 @@ def test_unpooling():
 
 
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, derandomize=True)
 def test_drawn_windows(data):
     """Windows of any kind on any grid: values, places and gradients, or a refusal of both sides."""
     rank = data.draw(st.integers(1, 2))

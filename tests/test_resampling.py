@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from channels import assert_same, by_jax, by_torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxnn.layers import resampling as theirs
@@ -153,7 +153,6 @@ def test_what_torch_does_against_itself():
 
 
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, derandomize=True)
 def test_drawn_sizes(data):
     mode = data.draw(st.sampled_from(theirs.MODES[2]))
     more = {"mode": mode}

@@ -4,11 +4,10 @@ Fixed, adaptive and inverse pooling share their code, and so one program: `adapt
 have no twin of their own.
 """
 
-import importlib
-from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 
-from compare import Image, Twin
+from compare import Image
+from compare.twins import functions
 
 CEIL = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}
 CASES = {
@@ -27,29 +26,18 @@ CASES = {
 }
 
 
-def every(package: str) -> Callable:
-    """The functions of one side, as one; sequences and volumes are images of another shape."""
-    pooling, adaptive, unpooling = (
-        importlib.import_module(f"{package}.layers.{file}")
-        for file in ("pooling", "adaptive", "unpooling")
+@functions("layers/pooling", x=Image(26, 2, 8, 6))
+def pooling(module, x):
+    """Sequences and volumes are images of another shape."""
+    package, *_ = module.__name__.split(".")
+    adaptive, unpooling = (
+        import_module(f"{package}.layers.{file}") for file in ("adaptive", "unpooling")
     )
-    first = package == "torchref"  # the channels
-
-    def call(x):
-        values = {}
-        for i, (name, more) in enumerate(CASES.items()):
-            sizes = {"1": (48,), "2": (8, 6), "3": (2, 4, 6)}[name[-2]]
-            images = x[2 * i : 2 * i + 2].reshape(2, *((2, *sizes) if first else (*sizes, 2)))
-            y = getattr(adaptive if "adaptive" in name else pooling, name)(images, **more)
-            values[name] = y if len(sizes) > 1 else y[..., None] if first else y[:, :, None]
-        found, places = pooling.max_pool2d(x[-2:], 2, 2, return_indices=True)
-        return {**values, "max_unpool2d": unpooling.max_unpool2d(found * found, places, 2, 2)}
-
-    return call
-
-
-pooling = Twin(
-    torch=partial(every, "torchref"),
-    jax=partial(every, "jaxnn"),
-    inputs={"x": Image(26, 2, 8, 6)},
-)
+    first, values = package == "torchref", {}  # the channels
+    for i, (name, more) in enumerate(CASES.items()):
+        sizes = {"1": (48,), "2": (8, 6), "3": (2, 4, 6)}[name[-2]]
+        images = x[2 * i : 2 * i + 2].reshape(2, *((2, *sizes) if first else (*sizes, 2)))
+        y = getattr(adaptive if "adaptive" in name else module, name)(images, **more)
+        values[name] = y if len(sizes) > 1 else y[..., None] if first else y[:, :, None]
+    found, places = module.max_pool2d(x[-2:], 2, 2, return_indices=True)
+    return {**values, "max_unpool2d": unpooling.max_unpool2d(found * found, places, 2, 2)}

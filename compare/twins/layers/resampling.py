@@ -1,10 +1,7 @@
 """Shuffled and interpolated images, in every mode, in one program, each on its own image of x."""
 
-import importlib
-from collections.abc import Callable
-from functools import partial
-
-from compare import Image, Twin
+from compare import Image
+from compare.twins import functions
 
 CASES = (
     ("nearest", {"size": (5, 9)}),
@@ -21,29 +18,18 @@ CASES = (
 SIZES = {"linear": (48,), "trilinear": (2, 4, 6)}
 
 
-def every(package: str) -> Callable:
-    """The functions of one side, as one; sequences and volumes are images of another shape."""
-    module = importlib.import_module(f"{package}.layers.resampling")
-    first = package == "torchref"  # the channels
-
-    def call(x):
-        values = {
-            "pixel_shuffle": module.pixel_shuffle(x[:1], 2),
-            "pixel_unshuffle": module.pixel_unshuffle(x[1:2], 2),
-        }
-        for i, (mode, more) in enumerate(CASES, 2):
-            sizes = SIZES.get(mode, (8, 6))
-            image = x[i].reshape(1, *((4, *sizes) if first else (*sizes, 4)))
-            y = module.interpolate(image, mode=mode, **more)
-            y = y if len(sizes) > 1 else y[..., None] if first else y[:, :, None]
-            values[f"{mode} {i}"] = y
-        return values
-
-    return call
-
-
-resampling = Twin(
-    torch=partial(every, "torchref"),
-    jax=partial(every, "jaxnn"),
-    inputs={"x": Image(12, 4, 8, 6)},
-)
+@functions("layers/resampling", x=Image(12, 4, 8, 6))
+def resampling(module, x):
+    """Sequences and volumes are images of another shape."""
+    first = module.__name__.startswith("torchref")  # the channels
+    values = {
+        "pixel_shuffle": module.pixel_shuffle(x[:1], 2),
+        "pixel_unshuffle": module.pixel_unshuffle(x[1:2], 2),
+    }
+    for i, (mode, more) in enumerate(CASES, 2):
+        sizes = SIZES.get(mode, (8, 6))
+        image = x[i].reshape(1, *((4, *sizes) if first else (*sizes, 4)))
+        y = module.interpolate(image, mode=mode, **more)
+        y = y if len(sizes) > 1 else y[..., None] if first else y[:, :, None]
+        values[f"{mode} {i}"] = y
+    return values
