@@ -83,6 +83,19 @@ def leaves(
             yield from leaves(getattr(value, field.name), f"{suffix}.{field.name}", packed)
 
 
+def _apart(output: Any, views: dict[int, torch.Tensor] | None = None) -> Any:
+    """Each tensor of nested tuples as a place of its own: of an LSTM's two states h is made from c,
+    and the gradient of c would be counted through both; the tag in JAX is behind that. A tensor
+    that is returned twice is one value, with one gradient.
+    """
+    views = {} if views is None else views
+    if type(output) in (tuple, list):
+        return type(output)(_apart(item, views) for item in output)
+    if not isinstance(output, torch.Tensor):
+        return output
+    return views.setdefault(id(output), output.view_as(output))
+
+
 KNOWN = _functions()
 
 
@@ -204,6 +217,8 @@ class Recorder(TorchFunctionMode):
             _, key, where = self._calls.pop()
             if any(output is arg for arg in args) and isinstance(output, torch.Tensor):
                 output = output.view_as(output)  # a place of its own, with its own gradient
+            elif sum(1 for _ in leaves(output)) > 1:
+                output = _apart(output)
             whole, hash_, count = key.partition("#")
             for suffix, value in leaves(output):
                 if value.is_floating_point():
