@@ -138,6 +138,55 @@ def test_inputs_of_layers(name: str):
         close(theirs[name.replace(".", "/")], last(value))
 
 
+class TorchPair(nn.Module):
+    """Gives b(a(x)), and a(x) that it was made from."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        first = self.a(x)
+        return self.b(first), first
+
+
+class TorchReader(nn.Module):
+    """Overwrites one of the two."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair, self.out = TorchPair(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        second, first = self.pair(x)
+        return self.out(F.relu(second, inplace=True) + first)
+
+
+class JaxPair(fnn.Module):
+    @fnn.compact
+    def __call__(self, x):
+        first = fnn.Dense(4, name="a")(x)
+        return fnn.Dense(4, name="b")(first), first
+
+
+class JaxReader(fnn.Module):
+    @fnn.compact
+    def __call__(self, x):
+        second, first = JaxPair(name="pair")(x)
+        return fnn.Dense(2, name="out")(fnn.relu(second) + first)
+
+
+def test_one_output_that_is_made_from_another():
+    """Its gradient is that of the place behind the layer: the layer's own use does not count."""
+    twin = Twin(torch=TorchReader, jax=JaxReader, inputs={"x": Array((5, 3))}, name="pair")
+    result = climb(twin, steps=2)
+    assert result.verdict == "SAME", trouble(result)
+    pair = Pair(twin)
+    ours, theirs = (collect(pair.run(b)) for b in ("torch:cpu", "xla:cpu"))
+    for key in ("train/gradient/layer/pair.0", "train/gradient/layer/pair.1"):
+        close(ours[key], theirs[key])
+
+
 TORCH_NAMES = {other: name for name, other in NAMES.items()} | {"max_pool": "max_pool2d"}
 OPTIONS = {"softmax": (-1,), "log_softmax": (-1,), "max_pool": (2,)}
 

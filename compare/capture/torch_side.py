@@ -217,15 +217,16 @@ class Recorder(TorchFunctionMode):
             _, key, where = self._calls.pop()
             if any(output is arg for arg in args) and isinstance(output, torch.Tensor):
                 output = output.view_as(output)  # a place of its own, with its own gradient
-            elif sum(1 for _ in leaves(output)) > 1:
+            given = [value for _, value in leaves(output, packed=True)]
+            if len(given) > 1:
                 output = _apart(output)
             whole, hash_, count = key.partition("#")
-            for suffix, value in leaves(output):
+            for (suffix, value), behind in zip(leaves(output), given, strict=True):
                 if value.is_floating_point():
                     known = self.info.get(key)
                     kind = known.kind if known else type(module).__name__
                     tap = Tap(name, kind, where, name in self._functional)
-                    self._record(whole + suffix + hash_ + count, tap, value)
+                    self._record(whole + suffix + hash_ + count, tap, value, behind)
             if self.program is not None:
                 for suffix, value in leaves(output, packed=True):
                     self.program.output(whole + suffix + hash_ + count, value, name)
@@ -233,7 +234,8 @@ class Recorder(TorchFunctionMode):
 
         return hook
 
-    def _record(self, key: str, tap: Tap, value: torch.Tensor) -> None:
+    def _record(self, key: str, tap: Tap, value: torch.Tensor, behind: torch.Tensor) -> None:
+        """Keeps a value, and its gradient; `behind` is itself, or what it is a view of."""
         self.info[key] = tap
         if torch.compiler.is_compiling():  # the layers' gradients stay inside the compiled graph
             self.taps[key] = value.detach().clone()
@@ -242,6 +244,10 @@ class Recorder(TorchFunctionMode):
         if value.requires_grad:
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
+            if behind is not value and _is_same(behind, value):  # as in `_given`
+                behind.register_hook(
+                    lambda gradient: gradients.__setitem__(key, gradients.get(key, gradient))
+                )
 
     def _clone(self, value: torch.Tensor) -> torch.Tensor:
         """A clone, as a later in-place function overwrites what is seen here; one for a value that
@@ -293,7 +299,7 @@ class Recorder(TorchFunctionMode):
         else:
             output = func(*args, **kwargs)
         if not inside and isinstance(output, torch.Tensor) and output.is_floating_point():
-            self._record(key, Tap(path, name, source(), True), output)
+            self._record(key, Tap(path, name, source(), True), output, output)
             if self.program is not None:
                 self.program.output(key, output)
         return output
