@@ -181,20 +181,20 @@ def _summed(g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return g.sum(axis=(*range(added), *kept), keepdims=True).reshape(shape)
 
 
+def _places(shape: tuple[int, ...], size: int, stride: int) -> tuple[jax.Array, jax.Array]:
+    """The row, (H', 1, size, 1), and column, (1, W', 1, size), of what each patch holds."""
+    starts = [stride * jnp.arange((length - size) // stride + 1) for length in shape[1:3]]
+    down, right = (start[:, None] + jnp.arange(size) for start in starts)
+    return down[:, None, :, None], right[None, :, None, :]
+
+
 def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
     """(N, H, W, C) -> (N, H', W', size, size, C). torch: a view, x.unfold."""
-    rows, columns = ((length - size) // stride + 1 for length in x.shape[1:3])
-    down = (stride * jnp.arange(rows))[:, None] + jnp.arange(size)
-    right = (stride * jnp.arange(columns))[:, None] + jnp.arange(size)
-    return x[:, down[:, None, :, None], right[None, :, None, :]]
+    down, right = _places(x.shape, size, stride)
+    return x[:, down, right]
 
 
 def _together(patches: jax.Array, shape: tuple[int, ...], stride: int) -> jax.Array:
-    """The transpose of `_patches`: each patch is added where it was taken."""
-    x, (rows, columns, size) = jnp.zeros(shape, patches.dtype), patches.shape[1:4]
-    for i in range(size):
-        for j in range(size):
-            below, right = i + stride * rows, j + stride * columns
-            # torch: x[...] += in place
-            x = x.at[:, i:below:stride, j:right:stride].add(patches[:, :, :, i, j])
-    return x
+    """The transpose of `_patches`: each patch is added where it was taken. torch: += in place."""
+    down, right = _places(shape, patches.shape[3], stride)
+    return jnp.zeros(shape, patches.dtype).at[:, down, right].add(patches)
