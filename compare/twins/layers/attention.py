@@ -1,4 +1,4 @@
-"""Attention in one program: the function with each kind of mask, the layer with each option."""
+"""Attention in one program: the function, the layer packed and with separate projections."""
 
 from importlib import import_module
 from typing import Any
@@ -18,10 +18,7 @@ def attend(package, layer, x, key, value, heads, bias, hidden, padding, **mode) 
     """Every function and layer of one side; a bias is added, what is hidden is not attended."""
     f = import_module(f"{package}.layers.attention").scaled_dot_product_attention
     q, k, v = heads
-    found = {
-        "masked": f(q, k, v, ~hidden, scale=0.3),
-        "causal": f(q, k[:, :1], v[:, :1], is_causal=True, enable_gqa=True),
-    }
+    found = {"heads": f(q, k[:, :1], v[:, :1], ~hidden, scale=0.3, enable_gqa=True)}
     found["own"], found["mean"] = layer["own"](x, x, x, padding, attn_mask=hidden, **mode)
     found["other"], found["each"] = layer["other"](
         x, key, value, attn_mask=bias, average_attn_weights=False, **mode
