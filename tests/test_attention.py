@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.share import to_jax, to_numpy, to_torch
@@ -99,7 +99,6 @@ def test_a_fault_is_found():
         )
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     lengths=st.sampled_from([(3, 2), (2, 3)]),
     groups=st.sampled_from([1, 2]),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.share import to_jax, to_numpy, to_torch
@@ -134,7 +134,6 @@ def test_a_fault_is_found():
             assert_same(by_jax(module, weights, arrays), wanted)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     kind=st.sampled_from(["RNN", "LSTM", "GRU"]),
     layers=st.integers(1, 2),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.share import to_jax, to_numpy, to_torch
@@ -121,7 +121,6 @@ def test_operations(name):
         assert_same(taped(theirs, operation, arrays, to_jax), wanted)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     size=st.sampled_from([1, 3]),
     padding=st.integers(0, 1),
