@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxnn.layers.container import Sequential
 from jaxnn.layers.norm import BatchNorm
+from jaxnn.layers.patches import conv
 
 __all__ = [
     "BasicBlock",
@@ -38,6 +39,7 @@ def _conv(planes: int, size: int, stride: int = 1, name: str | None = None) -> n
         padding=((pad, pad), (pad, pad)),
         use_bias=False,
         kernel_init=_kaiming,
+        conv_general_dilated=conv,
         name=name,
     )
 

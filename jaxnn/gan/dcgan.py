@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxnn.layers.container import Sequential
 from jaxnn.layers.norm import BatchNorm
+from jaxnn.layers.patches import conv
 from jaxnn.training.losses import binary_cross_entropy_with_logits
 from jaxnn.training.steps import TrainState
 
@@ -48,7 +49,14 @@ def _up(planes: int, stride: int = 2, padding: int = 1) -> nn.ConvTranspose:
 def _down(planes: int, stride: int = 2, padding: int = 1) -> nn.Conv:
     """4x4 convolution: halving with (2, 1), 4x4 -> 1x1 with (1, 0)."""
     pad = (padding, padding)
-    return nn.Conv(planes, (4, 4), strides=(stride, stride), padding=(pad, pad), **_weights)
+    return nn.Conv(
+        planes,
+        (4, 4),
+        strides=(stride, stride),
+        padding=(pad, pad),
+        conv_general_dilated=conv,
+        **_weights,
+    )
 
 
 class Generator(nn.Module):
