@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from compare.errors import DiptychError
 
+# Images of a batch and their side where a step of the published size would take too long.
+STEPPED = {"cnn/resnet:resnet18": (16, 64)}
+COLUMNS = {"seconds": "seconds", "gigabytes": "peak GB"}
 REFERENCE_RUNS = (("float64", 3, True), ("float32", 5, False), ("float64", 6, False))
 
 
@@ -45,6 +50,38 @@ def finding(name: str) -> dict[str, Any]:
     return {"name": name, "find": find, "by_hand": by_hand, "ratio": _ratio(find, by_hand)}
 
 
+def stepping(name: str) -> dict[str, Any]:
+    """Seconds of one training step of either model on the CPU in float32, at the published size.
+
+    ResNet-18 takes 16 images of 64 pixels. Each side runs in a process of its own, on all cores
+    that this one may use; in JAX the step is one program, whose compilation is not counted.
+
+    Returns: {"threads", "jax": {"seconds"}, "torch": the same, "ratio": the same}.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    ours, theirs = (
+        {"seconds": float(_output([sys.executable, "-m", "compare.bench", what, name], threads))}
+        for what in ("jax_steps", "torch_steps")
+    )
+    return {
+        "name": name,
+        "threads": threads,
+        "jax": ours,
+        "torch": theirs,
+        "ratio": _ratio(ours, theirs),
+    }
+
+
+def _output(command: list[str], threads: int | None) -> str:
+    """What a command prints; PyTorch is given as many threads as XLA takes by itself."""
+    given = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    env = {**os.environ, **given, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        _failed(command, done.stderr)
+    return done.stdout
+
+
 def _ratio(measured: dict[str, float], by_hand: dict[str, float]) -> dict[str, float]:
     return {key: measured[key] / by_hand[key] for key in measured}
 
@@ -64,9 +101,13 @@ def _measured(command: list[str]) -> dict[str, float]:
             errors.seek(0)
             text = errors.read().decode(errors="replace")
     if os.waitstatus_to_exitcode(status):
-        last = text.strip().splitlines()[-1:] or ["no reason given"]
-        raise DiptychError(f"{' '.join(command[1:])} failed: {last[0]}")
+        _failed(command, text)
     return {"seconds": seconds, "gigabytes": usage.ru_maxrss / 2**20}
+
+
+def _failed(command: list[str], errors: str) -> NoReturn:
+    last = errors.strip().splitlines()[-1:] or ["no reason given"]
+    raise DiptychError(f"{' '.join(command[1:])} failed: {last[0]}")
 
 
 def by_hand(name: str) -> None:
@@ -110,43 +151,95 @@ def _objective(twin: Any, side: str) -> Callable:
 
 def torch_step(name: str) -> None:
     """One step of PyTorch's model: forward, backward, update."""
-    import torch
-
     from compare.discover import find
-    from compare.optim import torch_optimizer
-    from compare.twin import generator
 
-    (twin,) = find(name)
-    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
-    model = twin.build("torch").double().train()
-    optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
-    inputs, targets = (
-        [x.double() if x.is_floating_point() else x for x in map(torch.from_numpy, given)]
-        for given in ([batch[n] for n in twin.inputs], [batch[n] for n in twin.targets])
-    )
-    _objective(twin, "torch")(model(*inputs), *targets).backward()
-    optimizer.step()
+    _torch_training(find(name)[0], "float64")()
 
 
 def jax_step(name: str) -> None:
     """One step of JAX's model: forward, backward, update, in one program."""
+    from compare.discover import find
+
+    _jax_training(find(name)[0], "float64")()
+
+
+def torch_steps(name: str) -> None:
+    """Prints the seconds of one step in float32 (see `stepping`)."""
+    print(_median(_torch_training(_sized(name), "float32")))
+
+
+def jax_steps(name: str) -> None:
+    """The same of JAX's model."""
+    print(_median(_jax_training(_sized(name), "float32")))
+
+
+def _sized(name: str) -> Any:
+    """A twin at the size at which its steps are timed: the published one, or that in `STEPPED`."""
+    from compare.discover import find
+
+    (twin,) = find(name)
+    twin = twin.published()
+    if name in STEPPED:
+        batch, size = STEPPED[name]
+        image, labels = twin.inputs["x"], twin.targets["labels"]
+        image = dataclasses.replace(image, n=batch, h=size, w=size)
+        labels = dataclasses.replace(labels, n=batch)
+        twin = dataclasses.replace(twin, inputs={"x": image}, targets={"labels": labels})
+    return twin
+
+
+def _median(step: Callable[[], None]) -> float:
+    """Seconds of a step, the median of nine that follow three untimed ones."""
+    seconds = []
+    for _ in range(3 + 9):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[3:])
+
+
+def _torch_training(twin: Any, dtype: str) -> Callable[[], None]:
+    """PyTorch's training step of a twin's first batch, to be called again and again."""
+    import torch
+
+    from compare.optim import torch_optimizer
+    from compare.twin import generator
+
+    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
+    objective, kind = _objective(twin, "torch"), getattr(torch, dtype)
+    model = twin.build("torch").to(kind).train()
+    optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+    inputs, targets = (
+        [x.to(kind) if x.is_floating_point() else x for x in map(torch.from_numpy, given)]
+        for given in ([batch[n] for n in twin.inputs], [batch[n] for n in twin.targets])
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        objective(model(*inputs), *targets).backward()
+        optimizer.step()
+
+    return step
+
+
+def _jax_training(twin: Any, dtype: str) -> Callable[[], None]:
+    """The same of JAX: one program, which is given the memory of what it replaces."""
     import jax
     import optax
     from flax.traverse_util import unflatten_dict
 
     from compare.capture.jax_side import arranged, shapes
-    from compare.discover import find
     from compare.optim import optax_optimizer
     from compare.share import to_jax
     from compare.twin import generator
 
-    (twin,) = find(name)
     phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
     model, rng = twin.build("jax"), generator(0, "weights")
     objective = _objective(twin, "jax")
     transformation = optax_optimizer(phase.optimizer)
 
-    def step(params: Any, rest: Any, state: Any, inputs: list, targets: list) -> Any:
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+    def program(params: Any, rest: Any, state: Any, inputs: list, targets: list) -> Any:
         def loss(params: Any) -> Any:
             variables = {**rest, "params": params}
             output, new = model.apply(variables, *inputs, train=True, mutable=list(rest))
@@ -156,20 +249,25 @@ def jax_step(name: str) -> None:
         updates, state = transformation.update(gradients, state, params)
         return optax.apply_updates(params, updates), new, state
 
-    with jax.enable_x64(True):
+    with jax.enable_x64(dtype == "float64"):
         variables = unflatten_dict(
             {
-                path: to_jax(0.02 * rng.standard_normal(shape) + ("params" not in path), "float64")
+                path: to_jax(0.02 * rng.standard_normal(shape) + ("params" not in path), dtype)
                 for path, shape in shapes(twin, model, batch).items()
             }
         )
         params = variables.pop("params")
         inputs, targets = (
-            [to_jax(arranged(twin, name, batch[name]), "float64") for name in names]
+            [to_jax(arranged(twin, name, batch[name]), dtype) for name in names]
             for names in (twin.inputs, twin.targets)
         )
-        state = transformation.init(params)
-        jax.block_until_ready(jax.jit(step)(params, variables, state, inputs, targets))
+        held = [params, variables, transformation.init(params)]
+
+    def step() -> None:
+        with jax.enable_x64(dtype == "float64"):
+            held[:] = jax.block_until_ready(program(*held, inputs, targets))
+
+    return step
 
 
 def _torch(pair: Any, dtype: str, trajectory: bool) -> None:
@@ -314,16 +412,17 @@ def tabulated(rows: list[dict[str, Any]]) -> str:
 
 
 def rendered(measured: dict[str, Any]) -> str:
-    """The table of `overhead` and of `finding` as text."""
-    lines = [f"{measured['name']:24}{'seconds':>10}{'peak GB':>10}"]
-    for key, row in measured.items():
-        if key == "name":
-            continue
-        title = key.replace("_", " ")
-        lines.append(f"{title:24}{row['seconds']:>10.2f}{row['gigabytes']:>10.2f}")
+    """The table of `overhead`, `finding` and `stepping` as text."""
+    rows = {key: row for key, row in measured.items() if isinstance(row, dict)}
+    columns = next(iter(rows.values()))
+    heading = "".join(f"{COLUMNS[column]:>10}" for column in columns)
+    lines = [f"{measured['name']:24}{heading}"]
+    for key, row in rows.items():
+        lines.append(f"{key.replace('_', ' '):24}" + "".join(f"{row[c]:>10.4g}" for c in columns))
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    processes = {each.__name__: each for each in (by_hand, slipped, torch_step, jax_step)}
+    given = (by_hand, slipped, torch_step, jax_step, torch_steps, jax_steps)
+    processes = {each.__name__: each for each in given}
     processes[sys.argv[1]](sys.argv[2])

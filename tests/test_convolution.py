@@ -1,5 +1,6 @@
 """Convolutions, transposed ones and patches against torch, in float64; and the training step."""
 
+import json
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from compare import bench
+from compare.cli import main
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.layers import convolution, patches, transposed
 from torchref.layers import convolution as tconvolution
@@ -272,3 +275,35 @@ def test_the_transposed_layer_is_the_transpose():
         down = convolution.Conv2d(64, 96, 4, bias=False).apply(variables, y)
         up = transposed.ConvTranspose2d(96, 64, 4, bias=False).apply(variables, x)
         np.testing.assert_allclose((down * x).sum(), (y * up).sum(), rtol=1e-9)
+
+
+def test_bench_step(capsys, monkeypatch):
+    """The table and its JSON; the two processes are run for what they print, not for its value."""
+    printed = {"jax_steps": "0.5\n", "torch_steps": "0.25\n"}
+    monkeypatch.setattr(bench, "_output", lambda command, threads: printed[command[3]])
+    assert main(["bench", "step"]) == 0
+    shown = capsys.readouterr().out
+    assert "cnn/resnet:resnet18" in shown
+    assert [line.split() for line in shown.splitlines()[-3:]] == [
+        ["jax", "0.5"],
+        ["torch", "0.25"],
+        ["ratio", "2"],
+    ]
+    assert main(["bench", "step", "foundations/mlp:MLP", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"] == "foundations/mlp:MLP"
+    assert found["threads"] >= 1
+    assert (found["jax"], found["ratio"]) == ({"seconds": 0.5}, {"seconds": 2.0})
+
+
+def test_steps_are_timed(capsys):
+    for side in (bench.torch_steps, bench.jax_steps):
+        side("foundations/mlp:MLP")
+        assert float(capsys.readouterr().out) > 0
+
+
+def test_the_step_of_resnet18_is_a_small_one():
+    twin = bench._sized("cnn/resnet:resnet18")
+    assert twin.inputs["x"].shape == (16, 3, 64, 64)
+    assert twin.targets["labels"].shape == (16,)
+    assert twin.config["width"] == 64

@@ -18,6 +18,7 @@ def add(subparsers: Subparsers) -> None:
             ("diptych bench overhead", "check against the same computations written by hand"),
             ("diptych bench overhead cnn/lenet:LeNet", "the same of another twin"),
             ("diptych bench find", "find against one training step of both models by hand"),
+            ("diptych bench step", "a training step of ResNet-18 in JAX and in PyTorch"),
             (
                 "diptych bench alarms --out results/clean_runs.tsv",
                 "100 clean runs: none may differ",
@@ -25,13 +26,15 @@ def add(subparsers: Subparsers) -> None:
         ],
         "Measure with nothing else running: each side gets a process and an empty cache.",
     )
-    parser.add_argument("what", choices=("overhead", "find", "alarms"), help="the benchmark")
+    parser.add_argument(
+        "what", choices=("overhead", "find", "step", "alarms"), help="the benchmark"
+    )
     parser.add_argument(
         "name",
         nargs="?",
         default="cnn/resnet:resnet18",
         metavar="NAME",
-        help="of overhead and find: the twin",
+        help="of overhead, find and step: the twin",
     )
     parser.add_argument("--runs", type=natural, default=100, metavar="N", help="of alarms")
     parser.add_argument("--out", metavar="PATH", help="of alarms: write the table, tab-separated")
@@ -42,16 +45,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ratios(args: argparse.Namespace) -> int:
-    from compare.bench import finding, overhead, rendered
+    from compare.bench import finding, overhead, rendered, stepping
     from compare.console import Progress
     from compare.discover import find
 
     twins = find(args.name)
     if len(twins) != 1:
         raise DiptychError(f"{args.name} names {len(twins)} twins; {args.what} takes one")
-    measure, first = (finding, "find") if args.what == "find" else (overhead, "check")
+    measure, doing = {
+        "overhead": (overhead, "check, then by hand"),
+        "find": (finding, "find, then by hand"),
+        "step": (stepping, "JAX, then PyTorch"),
+    }[args.what]
     with Progress(1, enabled=not args.quiet) as progress:
-        progress.update(args.name, f"{first}, then by hand")
+        progress.update(args.name, doing)
         measured = measure(twins[0].name)
         progress.advance()
     emit(args, dump(measured))
