@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from compare import bench
+from compare import Image, Twin, bench, check, find
 from compare.cli import main
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.layers import convolution, patches, transposed
+from jaxnn.layers.container import Sequential
 from torchref.layers import convolution as tconvolution
 from torchref.layers import patches as tpatches
 from torchref.layers import transposed as ttransposed
@@ -275,6 +276,23 @@ def test_the_transposed_layer_is_the_transpose():
         down = convolution.Conv2d(64, 96, 4, bias=False).apply(variables, y)
         up = transposed.ConvTranspose2d(96, 64, 4, bias=False).apply(variables, x)
         np.testing.assert_allclose((down * x).sum(), (y * up).sum(), rtol=1e-9)
+
+
+def test_the_finder_sees_through_the_choice():
+    """A wrong padding inside of what is computed by patches is found, and named."""
+
+    def pair(padding):
+        layer = nn.Conv(128, (3, 3), padding=padding, conv_general_dilated=patches.conv, name="0")
+        return Twin(
+            torch=torch.nn.Sequential(torch.nn.Conv2d(64, 128, 3, padding=1), torch.nn.ReLU()),
+            jax=Sequential((layer, nn.relu)),
+            inputs={"x": Image(2, 64, 3, 3)},
+        )
+
+    found = find(pair(((1, 1), (0, 2))))
+    assert (found.verdict, found.origin["jax"], found.cause["code"]) == ("DIVERGED", "0", "CONV-06")
+    assert found.cause["confirmed"]
+    assert check(pair(1)).verdict == "SAME"
 
 
 def test_bench_step(capsys, monkeypatch):
