@@ -2,7 +2,7 @@
 
 XLA lowers a convolution on the CPU in one way for all shapes. Where a map is no larger than the
 window's reach, its gradients fall into plain loops (3x3 on 16 maps of 2x2x512, forward and
-backward: 400 ms; as patches 6), and a 1x1 window is a matrix product in any case. torch chooses
+backward: 200 ms; as patches 3), and a 1x1 window is a matrix product in any case. torch chooses
 among its kernels by shape, unasked.
 """
 
