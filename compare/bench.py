@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from compare.errors import DiptychError
+from compare.workers import cores
 
 # Images of a batch and their side where a step of the published size would take too long.
 STEPPED = {"cnn/resnet:resnet18": (16, 64)}
@@ -58,7 +59,7 @@ def stepping(name: str) -> dict[str, Any]:
 
     Returns: {"threads", "jax": {"seconds"}, "torch": the same, "ratio": the same}.
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = cores()
     ours, theirs = (
         {"seconds": float(_output([sys.executable, "-m", "compare.bench", what, name], threads))}
         for what in ("jax_steps", "torch_steps")
@@ -72,14 +73,9 @@ def stepping(name: str) -> dict[str, Any]:
     }
 
 
-def _output(command: list[str], threads: int | None) -> str:
-    """What a command prints; PyTorch is given as many threads as XLA takes by itself.
-
-    They sleep while they wait, as XLA's do: where others use the cores, spinning makes a step take
-    twenty times as long.
-    """
-    given = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    env = {**os.environ, **given, "JAX_PLATFORMS": "cpu"}
+def _output(command: list[str], threads: int) -> str:
+    """What a command prints; PyTorch is given as many threads as XLA takes by itself."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         _failed(command, done.stderr)

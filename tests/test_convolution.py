@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
@@ -123,7 +123,6 @@ def test_a_fault_is_found():
 
 
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, derandomize=True)
 def test_drawn_options(data):
     draw = data.draw
     rank, across = draw(st.integers(1, 2)), draw(st.booleans())

@@ -97,9 +97,9 @@ def nadam(
     rates(b1=b1, b2=b2)
 
     def init(params):
-        zeros = optax.tree.zeros_like(params)
         one = jnp.ones((), optax.tree.dtype(params, "highest"))
-        return NadamState(jnp.zeros((), jnp.int32), one, exp_avg=zeros, exp_avg_sq=zeros)
+        m, v = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return NadamState(jnp.zeros((), jnp.int32), one, exp_avg=m, exp_avg_sq=v)
 
     def update(updates, state, params=None):
         del params

@@ -174,10 +174,12 @@ def _scale_by_adam(
     non_negative(eps=eps)
 
     def init(params):
-        zeros, count = optax.tree.zeros_like(params), jnp.zeros((), jnp.int32)
+        # Each of its own: an array that stands in a state twice could not be donated.
+        mu, nu, nu_max = (optax.tree.zeros_like(params) for _ in range(3))
+        count = jnp.zeros((), jnp.int32)
         if amsgrad:
-            return optax.ScaleByAmsgradState(count=count, mu=zeros, nu=zeros, nu_max=zeros)
-        return optax.ScaleByAdamState(count=count, mu=zeros, nu=zeros)
+            return optax.ScaleByAmsgradState(count=count, mu=mu, nu=nu, nu_max=nu_max)
+        return optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
     def update(updates, state, params=None):
         del params

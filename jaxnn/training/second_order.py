@@ -73,12 +73,18 @@ def lbfgs(
 
     def init(params):
         flat, _ = ravel_pytree(params)
-        zero, count = jnp.zeros((), flat.dtype), jnp.zeros((), jnp.int32)
-        nothing, history = jnp.zeros_like(flat), jnp.zeros((history_size, flat.size), flat.dtype)
-        ro = jnp.zeros(history_size, flat.dtype)
-        one = jnp.ones((), flat.dtype)
+        counts = [jnp.zeros((), jnp.int32) for _ in range(3)]
+        pairs = [jnp.zeros((history_size, flat.size), flat.dtype) for _ in range(2)]
         return LbfgsState(
-            count, count, count, nothing, zero, history, history, ro, one, nothing, zero
+            *counts,
+            d=jnp.zeros_like(flat),
+            t=jnp.zeros((), flat.dtype),
+            old_dirs=pairs[0],
+            old_stps=pairs[1],
+            ro=jnp.zeros(history_size, flat.dtype),
+            H_diag=jnp.ones((), flat.dtype),
+            prev_flat_grad=jnp.zeros_like(flat),
+            prev_loss=jnp.zeros((), flat.dtype),
         )
 
     def update(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
