@@ -152,9 +152,9 @@ def check(
         raise DiptychError(f"no backend can run: {skipped[0]['backend']}: {skipped[0]['reason']}")
     if any(name.startswith("xla") for name in runnable):
         prepare()
-    started, entries = time.time(), []
+    started, entries, seconds = time.time(), [], {}
     for twin in twins:
-        name = twin.name or "twin"
+        name, began = twin.name or "twin", time.time()
         progress(name, "building")
         pair = Pair(twin.published() if full else twin, seed, steps, precision)
         ladder = Ladder(pair, runnable, lambda doing, n=name: progress(n, doing))
@@ -167,5 +167,6 @@ def check(
             finished(entry)
         del pair, ladder
         gc.collect()  # runs and their compiled programs refer to each other
+        seconds[name] = round(time.time() - began, 1)
     where = environment() | {"seed": seed, "matmul": precision, "size": "full" if full else "small"}
-    return Report(entries, skipped, where, lasted(started))
+    return Report(entries, skipped, where, lasted(started) | {"twins": seconds})

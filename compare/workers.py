@@ -77,7 +77,9 @@ def check(
             process.terminate()
         pool.shutdown(cancel_futures=True)
     entries = [entry for report in reports for entry in report.twins]
-    return Report(entries, reports[0].skipped, reports[0].environment, api.lasted(started))
+    seconds = {name: spent for report in reports for name, spent in report.run["twins"].items()}
+    run = api.lasted(started) | {"twins": seconds}
+    return Report(entries, reports[0].skipped, reports[0].environment, run)
 
 
 def _begin(threads: int) -> None:

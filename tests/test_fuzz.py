@@ -16,12 +16,14 @@ from hypothesis.extra import numpy as arrays
 
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.layers import activations as jax_activations
+from jaxnn.linalg import broadcasting as jax_broadcasting
 from jaxnn.training import cyclic_schedules as jax_cyclic
 from jaxnn.training import losses as jax_losses
 from jaxnn.training import ranking as jax_ranking
 from jaxnn.training import robust as jax_robust
 from jaxnn.training import schedules as jax_schedules
 from torchref.layers import activations
+from torchref.linalg import broadcasting
 from torchref.training import cyclic_schedules, losses, ranking, robust, schedules
 
 SHAPES = st.sampled_from([(1,), (4,), (2, 4), (2, 1, 6), (0, 4)])
@@ -147,6 +149,25 @@ def test_schedules(name, lr, data):
         schedule = getattr(ours, name)(lr, *options)
         found = [float(schedule(jnp.int32(step))) for step in range(20)]
     np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-11 * lr)
+
+
+@given(arrays.mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=3, max_dims=3))
+def test_broadcasting(shapes):
+    """The rule is NumPy's, and <broadcast x, y> = <x, unbroadcast y>."""
+    given, wanted = shapes.input_shapes, shapes.result_shape
+    x, y = (np.random.default_rng(0).standard_normal(shape) for shape in (given[0], wanted))
+    for module, own in ((broadcasting, to_torch), (jax_broadcasting, jnp.asarray)):
+        assert module.broadcast_shape(*given) == wanted
+        with jax.enable_x64(True):
+            wide = to_numpy(module.broadcast_to(own(x), wanted))
+            back = to_numpy(module.unbroadcast(own(y), given[0]))
+        assert np.array_equal(wide, np.broadcast_to(x, wanted))
+        assert back.shape == given[0]
+        np.testing.assert_allclose((wide * y).sum(), (x * back).sum(), rtol=1e-12, atol=1e-12)
+        with pytest.raises(ValueError, match="sizes"):
+            module.broadcast_shape((2, 3), (2,))
+        with pytest.raises(ValueError, match="stretched"):
+            module.broadcast_to(own(x), (*wanted, 7, 7))
 
 
 def test_a_slip_is_caught():
