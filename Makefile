@@ -8,7 +8,7 @@ THREADS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help check test fuzz faults lint format clean
+.PHONY: help check test examples fuzz faults lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -19,6 +19,9 @@ check: $(INSTALLED) ## prove every twin the same; writes report.html and report.
 
 test: $(INSTALLED) ## run the test suite; JOBS=2 processes
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+examples: $(INSTALLED) ## run every lesson; writes examples/README.md
+	$(BIN)/python -m examples
 
 fuzz: $(INSTALLED) ## the blocks on hundreds of drawn inputs
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -103,44 +104,51 @@ def _each(value: Any, rank: int, default: int = 1) -> tuple[int, ...]:
     return (int(value),) * rank if isinstance(value, int) else tuple(int(v) for v in value)
 
 
-def _window(fields: Fields) -> tuple[int, ...]:
-    """The kernel's size, from which the number of axes is known."""
+def _window(fields: Fields, kind: str) -> tuple[int, ...]:
+    """The kernel's size, which says how many axes there are; one number means two of a Conv2d."""
     size = fields.get("kernel_size", ())
-    return (size,) if isinstance(size, int) else tuple(size)
+    axes = re.search(r"([123])d$", kind)
+    return _each(size, int(axes[1]) if axes else 1)
 
 
 def _per_axis(name: str) -> Rule:
     def theirs(value: Any, fields: Fields, kind: str) -> Any:
-        return _each(value, len(_window(fields)))
+        return _each(value, len(_window(fields, kind)))
 
     names = {"stride": ("strides", "stride"), "dilation": ("kernel_dilation", "dilation")}
     return Rule(name, names[name], ("Conv",), lambda v, module: tuple(v), theirs)
 
 
 def _torch_padding(value: Any, module: Any) -> Any:
-    rank, transposed = len(module.kernel_size), "Transpose" in type(module).__name__
+    extra = module.output_padding if "Transpose" in type(module).__name__ else None
+    return _padding(value, module.kernel_size, module.dilation, extra)
+
+
+def _padding(value: Any, size: tuple, dilation: tuple, extra: Any = None) -> Any:
+    """Pairs of paddings by axis, of what PyTorch is told; with `extra` of a transposed one."""
     if value == "valid":
-        return ((0, 0),) * rank
+        return ((0, 0),) * len(size)
+    spans = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
     if value == "same":
-        spans = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
         return tuple((span // 2, span - span // 2) for span in spans)
-    if not transposed:
-        return tuple((p, p) for p in _each(value, rank))
-    extra = _each(module.output_padding, rank)
-    return tuple(
-        (d * (k - 1) - p, d * (k - 1) - p + more)
-        for k, d, p, more in zip(module.kernel_size, module.dilation, value, extra, strict=True)
-    )
+    pads = _each(value, len(size))
+    if extra is None:
+        return tuple((p, p) for p in pads)
+    more = _each(extra, len(size))
+    return tuple((s - p, s - p + m) for s, p, m in zip(spans, pads, more, strict=True))
 
 
 def _jax_padding(value: Any, fields: Fields, kind: str) -> Any:
     """Pairs of paddings by axis; "SAME" itself where the input's size decides."""
-    size = _window(fields)
+    size = _window(fields, kind)
     rank = len(size)
     strides = _each(fields.get("strides", fields.get("stride")), rank)
     dilation = _each(fields.get("kernel_dilation", fields.get("dilation")), rank)
     spans = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
     transposed = "Transpose" in kind
+    if re.fullmatch(r"Conv(Transpose)?[123]d", kind):  # PyTorch's own name, and so its terms
+        extra = fields.get("output_padding", 0) if transposed else None
+        return _padding(value, size, dilation, extra)
     if isinstance(value, str):
         if value not in ("SAME", "VALID"):
             return value
@@ -212,7 +220,7 @@ RULES = (
         ("kernel_size",),
         ("Conv",),
         lambda v, m: tuple(v),
-        lambda v, f, k: _window(f),
+        lambda v, f, k: _window(f, k),
     ),
     Rule("padding", ("padding",), ("Conv",), _torch_padding, _jax_padding),
     Rule("groups", ("feature_group_count", "groups"), ("Conv",)),

@@ -526,6 +526,7 @@ def test_list_knows_the_verdicts_of_the_report_in_the_folder(capsys):
     Path("report.json").write_text("{}")
     assert main(["list"]) == 2
     assert "report.json" in capsys.readouterr().err
+    Path("report.json").unlink()
 
 
 def test_names_may_stand_on_both_sides_of_an_option(capsys):

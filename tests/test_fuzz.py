@@ -156,7 +156,8 @@ def test_broadcasting(shapes):
     """The rule is NumPy's, and <broadcast x, y> = <x, unbroadcast y>."""
     given, wanted = shapes.input_shapes, shapes.result_shape
     x, y = (np.random.default_rng(0).standard_normal(shape) for shape in (given[0], wanted))
-    for module, own in ((broadcasting, to_torch), (jax_broadcasting, jnp.asarray)):
+    sides: list[Any] = [(broadcasting, to_torch), (jax_broadcasting, jnp.asarray)]
+    for module, own in sides:
         assert module.broadcast_shape(*given) == wanted
         with jax.enable_x64(True):
             wide = to_numpy(module.broadcast_to(own(x), wanted))

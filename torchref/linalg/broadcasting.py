@@ -65,4 +65,4 @@ def unbroadcast(y: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     if front := tuple(range(y.ndim - len(shape))):  # sum(()) sums over all axes. jax: over none
         y = y.sum(front)
     stretched = [a for a, n in enumerate(shape) if n == 1 and y.shape[a] != 1]
-    return y.sum(tuple(stretched), keepdims=True) if stretched else y
+    return y.sum(tuple(stretched), keepdim=True) if stretched else y
