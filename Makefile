@@ -50,5 +50,5 @@ $(INSTALLED): Makefile pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'diptych needs Python 3.11 or later; name one: make PYTHON=python3.11' >&2; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,data,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,examples,dev]'
 	touch $@

@@ -24,6 +24,7 @@ EXTRAS = {
     "torch": "torch",
     **dict.fromkeys(("jax", "jaxlib", "flax", "optax", "chex", "orbax"), "jax"),
     **dict.fromkeys(("sklearn", "statsmodels"), "data"),
+    "matplotlib": "examples",
 }
 NOTES = """\
 exit codes: 0 same, 1 diverged, 2 a mistake in the call or in a file, or a crash, 3 inconclusive.

@@ -107,9 +107,9 @@ class Lesson:
         """
         if self.options.out is None:
             return None
-        from compare.data.batches import require
+        import matplotlib as mpl
 
-        require("matplotlib").use("Agg")
+        mpl.use("Agg")
         import matplotlib.pyplot as plt
 
         self._drawn, axes = plt.subplots(rows, columns, figsize=(WIDTH, height * rows))

@@ -80,7 +80,7 @@ def test_a_cell_that_fails_or_holds_no_lesson_fails_the_script():
     done = run(text=SCRIPT.replace('same.holds("nothing", False)', "1 / 0"))
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
-    assert 'script.py", line 20' in done.stderr  # the line that it has in the file
+    assert 'script.py", line 19' in done.stderr  # the line that it has in the file
     done = run("--only", "right", text=SCRIPT.replace('lesson("right")', 'lesson("rihgt")'))
     assert done.returncode == 1
     assert "right: the cell has no lesson of its name" in done.stderr
