@@ -1,5 +1,6 @@
 """Every test runs on the CPU, with one cache of compiled programs for all processes and runs."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -26,10 +27,27 @@ settings.register_profile("fuzz", max_examples=100, deadline=None, print_blob=Tr
 settings.load_profile("default")
 
 
+LARGE = 3 << 29  # bytes: 1.5 GiB
+
+
 @pytest.fixture(autouse=True, scope="module")
 def freed():
     """Compiled programs are kept for a file of tests, not for the whole run."""
     yield
+    _free()
+
+
+@pytest.fixture(autouse=True)
+def small():
+    """And not even for a file where they have grown large."""
+    yield
+    with contextlib.suppress(OSError):  # no Linux
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > LARGE:
+            _free()
+
+
+def _free() -> None:
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
     if "torch._dynamo" in sys.modules:
