@@ -534,11 +534,12 @@ def test_names_may_stand_on_both_sides_of_an_option(capsys):
     assert capsys.readouterr().out.split() == ["cnn/lenet:LeNet", "foundations/mlp:MLP"]
 
 
-def test_show_prints_both_files(capsys):
-    assert main(["show", "cnn/lenet"]) == 0
+@pytest.mark.parametrize("room", ["cnn/lenet", "linalg/bases", "layers/norm"])
+def test_show_prints_both_files(capsys, room):
+    assert main(["show", room]) == 0
     shown = capsys.readouterr().out
     for package in ("torchref", "jaxnn"):
-        assert (ROOT / package / "cnn/lenet.py").read_text().strip() in shown
+        assert (ROOT / package / f"{room}.py").read_text().strip() in shown
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])

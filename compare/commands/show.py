@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare.commands import Subparsers, busy, columns, command, dump, emit, say
+from compare.discover import find, rooms
 from compare.errors import DiptychError
 
 if TYPE_CHECKING:
@@ -45,12 +46,10 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from compare.discover import find
-
     twins = find(args.name)
-    rooms = list(dict.fromkeys(twin.name.partition(":")[0] for twin in twins))
-    if len(rooms) > 1:
-        raise DiptychError(f"{args.name!r} means {len(rooms)} files, name one: {', '.join(rooms)}")
+    named = list(dict.fromkeys(twin.name.partition(":")[0] for twin in twins))
+    if len(named) > 1:
+        raise DiptychError(f"{args.name!r} means {len(named)} files, name one: {', '.join(named)}")
     files = {side: _source(twins[0], side) for side in SIDES}
     weights = None
     if args.weights:
@@ -69,15 +68,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _source(twin: Twin, side: str) -> dict[str, Any]:
     """File, first line and text of one side: the mirrored file, or a porter's own definition."""
-    given = getattr(twin, side)
-    if given is None:
-        module = f"{SIDES[side]}.{twin.room.replace('/', '.')}"
+    given, room = getattr(twin, side), twin.name.partition(":")[0]
+    if room in rooms():
         try:
-            spec = importlib.util.find_spec(module)
+            spec = importlib.util.find_spec(f"{SIDES[side]}.{room.replace('/', '.')}")
         except ModuleNotFoundError:
             spec = None
         if spec is None or spec.origin is None:
-            raise DiptychError(f"{twin.name}: there is no {SIDES[side]}/{twin.room}.py")
+            raise DiptychError(f"{twin.name}: there is no {SIDES[side]}/{room}.py")
         return {"file": _relative(spec.origin), "line": 1, "source": Path(spec.origin).read_text()}
     given = given[0] if isinstance(given, tuple) else given
     given = inspect.unwrap(getattr(given, "func", given))
