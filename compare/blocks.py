@@ -16,6 +16,16 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "blocks.md"
 FOLDERS = ("layers", "training", "linalg", "foundations")
 TREES = ("torchref", "jaxnn")
+# Files without a twin of their own -> the files whose twins run them.
+RUN_BY = {
+    "layers/adaptive": ("layers/pooling",),
+    "layers/container": ("cnn/resnet", "gan/dcgan"),
+    "layers/patches": ("layers/convolution",),
+    "layers/transposed": ("layers/convolution",),
+    "layers/unpooling": ("layers/pooling",),
+    "training/loops": (),  # what goes around the steps: tests hold the two sides together
+    "training/steps": (),  # the harness takes steps of its own: tests hold these to them
+}
 HEAD = """\
 # Building blocks
 
@@ -47,6 +57,21 @@ def public(room: str) -> list[str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return ast.literal_eval(node.value)
     return []
+
+
+def rooms() -> list[str]:
+    """The mirrored files of building blocks."""
+    return [
+        f"{folder}/{path.stem}"
+        for folder in FOLDERS
+        for path in sorted((ROOT / "torchref" / folder).glob("[!_]*.py"))
+    ]
+
+
+def twins(room: str) -> list[str]:
+    """The names of the twins that run the blocks of a file."""
+    files = RUN_BY.get(room, (room,))
+    return [name for name in catalogue() if name.partition(":")[0] in files]
 
 
 def blocks(room: str) -> list[Block]:
@@ -82,21 +107,16 @@ def _lines(tree: ast.Module) -> dict[str, str]:
 def page() -> str:
     """The table of all blocks as Markdown."""
     text = [HEAD]
-    twins: dict[str, list[str]] = {}
-    for name in catalogue():
-        twins.setdefault(name.partition(":")[0], []).append(name)
-    for folder in FOLDERS:
-        for path in sorted((ROOT / "torchref" / folder).glob("[!_]*.py")):
-            room = f"{folder}/{path.stem}"
-            title = (ast.get_docstring(_tree("jaxnn", room)) or "").partition("\n")[0]
-            proven = ", ".join(f"`{name}`" for name in twins.get(room, []))
-            text += [f"## {room}\n", f"{title} Twins: {proven or 'in those that use it'}.\n"]
-            text += ["| block | PyTorch | JAX | what it is |", "|---|---|---|---|"]
-            for name, torch, jax, what in blocks(room):
-                sides = (f"`{home}`" if home else "written out" for home in (torch, jax))
-                cells = (f"`{name}`", *sides, what.replace("|", "\\|"))
-                text.append(f"| {' | '.join(cells)} |")
-            text.append("")
+    for room in rooms():
+        title = (ast.get_docstring(_tree("jaxnn", room)) or "").partition("\n")[0]
+        proven = ", ".join(f"`{name}`" for name in twins(room))
+        text += [f"## {room}\n", f"{title} Twins: {proven or 'none; tests compare them'}.\n"]
+        text += ["| block | PyTorch | JAX | what it is |", "|---|---|---|---|"]
+        for name, torch, jax, what in blocks(room):
+            sides = (f"`{home}`" if home else "written out" for home in (torch, jax))
+            cells = (f"`{name}`", *sides, what.replace("|", "\\|"))
+            text.append(f"| {' | '.join(cells)} |")
+        text.append("")
     return "\n".join(text)
 
 

@@ -523,6 +523,15 @@ def test_list_knows_the_verdicts_of_the_report_in_the_folder(capsys):
     _, *rows = (line.split()[:3] for line in capsys.readouterr().out.splitlines())
     assert [row[1] for row in rows] == ["DIVERGED", "-", "-"]
     assert rows[2][2] == "torchref.linalg.svd"
+    assert main(["check", "linalg/broadcasting", "--out", ".", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["list", "--blocks", "--json"]) == 0
+    blocks = {each["block"]: each for each in json.loads(capsys.readouterr().out)}
+    assert blocks["linalg/broadcasting:unbroadcast"]["verdict"] == "SAME"
+    assert blocks["layers/activations:relu"]["verdict"] is None
+    assert blocks["layers/activations:relu"]["torch"] == "torch.nn.functional.relu"
+    assert main(["list", "--blocks", "cnn"]) == 2
+    assert "--blocks takes no names" in capsys.readouterr().err
     Path("report.json").write_text("{}")
     assert main(["list"]) == 2
     assert "report.json" in capsys.readouterr().err

@@ -21,16 +21,6 @@ FORBIDDEN = {
     "torchref": {"jax", "jaxlib", "flax", "optax", "chex", "torchvision", "jaxnn", "compare"},
     "compare": {"torchvision"},
 }
-# Files without a twin of their own, and whose twins run them.
-SHARED = {
-    "layers/container": "every network of several layers",
-    "layers/adaptive": "layers/pooling",
-    "layers/unpooling": "layers/pooling",
-    "layers/patches": "layers/convolution",
-    "layers/transposed": "layers/convolution",
-    "training/loops": "none: what goes around steps is tested in test_loops",
-    "training/steps": "none: test_twins holds them to what the harness compares",
-}
 
 
 def files(package: str) -> list[str]:
@@ -117,10 +107,12 @@ def test_the_trees_have_the_same_files():
     assert files("jaxnn") == files("torchref")
 
 
-def test_every_architecture_has_a_twin_file():
+def test_every_file_has_twins():
+    from compare.blocks import RUN_BY
+
     twins = set(rooms("compare/twins"))
     assert twins <= set(ROOMS)
-    assert set(ROOMS) - twins == set(SHARED)
+    assert set(ROOMS) - twins == set(RUN_BY)
 
 
 def test_every_twin_file_names_what_it_joins():

@@ -28,19 +28,22 @@ def add(subparsers: Subparsers) -> None:
             ("diptych list rnn", "those of one folder"),
             ("diptych list --json", "for machines"),
             ("diptych list -q", "names alone"),
+            ("diptych list --blocks", "the building blocks, and where each framework has them"),
             ("diptych list --differences", "what the two frameworks do otherwise"),
         ],
         f"The verdicts are those of this folder's {REPORT}, which `diptych check --out .` writes.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a twin, a file or a folder")
-    parser.add_argument("--differences", action="store_true", help="the catalogue of differences")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--blocks", action="store_true", help="the building blocks")
+    what.add_argument("--differences", action="store_true", help="the catalogue of differences")
 
 
 def run(args: argparse.Namespace) -> int:
     from compare.discover import find_all
 
-    if args.differences:
-        return _differences(args)
+    if args.differences or args.blocks:
+        return _differences(args) if args.differences else _blocks(args)
     verdicts = known()
     rows = [row(twin) | {"verdict": verdicts.get(twin.name)} for twin in find_all(args.names)]
     emit(args, lambda: dump(rows))
@@ -68,12 +71,38 @@ def _differences(args: argparse.Namespace) -> int:
     if args.names:
         raise DiptychError("--differences takes no names; `diptych explain CODE` tells of one")
     fields = ("code", "title", "torch", "jax")
-    rows = [{key: getattr(one, key) for key in fields} for one in catalogue().values()]
+    return _table(args, [{k: getattr(one, k) for k in fields} for one in catalogue().values()])
+
+
+def _blocks(args: argparse.Namespace) -> int:
+    from compare.blocks import blocks, rooms, twins
+    from compare.verdict import worst
+
+    if args.names:
+        raise DiptychError("--blocks takes no names; `diptych show FILE` prints one's two sides")
+    verdicts, rows = known(), []
+    for room in rooms():
+        found = [verdicts[name] for name in twins(room) if name in verdicts]
+        for name, torch, jax, what in blocks(room):
+            rows.append(
+                {
+                    "block": f"{room}:{name}",
+                    "verdict": worst(found) if found else None,
+                    "torch": torch or f"torchref/{room}.py",
+                    "jax": jax or f"jaxnn/{room}.py",
+                    "what": what,
+                }
+            )
+    return _table(args, rows)
+
+
+def _table(args: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
     emit(args, lambda: dump(rows))
     console = say(args)
     if console is not None:
-        shown = fields[:1] if args.quiet else fields
-        columns(console, shown, [[each[key] for key in shown] for each in rows], crop=True)
+        shown = list(rows[0])[: 1 if args.quiet else None]
+        cells = [[each[key] or "-" for key in shown] for each in rows]
+        columns(console, shown, cells, crop=True)
     return 0
 
 
