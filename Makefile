@@ -24,7 +24,7 @@ examples: $(INSTALLED) ## run every lesson; writes examples/README.md
 	$(BIN)/python -m examples
 
 fuzz: $(INSTALLED) ## the blocks on hundreds of drawn inputs
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz --timeout 0
 
 faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and false alarms
 	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv
