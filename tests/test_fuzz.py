@@ -3,11 +3,13 @@
 `make test` draws six examples of each, always the same; `make fuzz` a hundred, new ones each time.
 """
 
+from importlib import import_module
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from hypothesis import assume, example, given
@@ -17,15 +19,31 @@ from hypothesis.extra import numpy as arrays
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.layers import activations as jax_activations
 from jaxnn.linalg import broadcasting as jax_broadcasting
+from jaxnn.training import adaptive as jax_adaptive
 from jaxnn.training import cyclic_schedules as jax_cyclic
 from jaxnn.training import losses as jax_losses
+from jaxnn.training import moments as jax_moments
+from jaxnn.training import optimizers as jax_optimizers
 from jaxnn.training import ranking as jax_ranking
 from jaxnn.training import robust as jax_robust
 from jaxnn.training import schedules as jax_schedules
 from torchref.layers import activations
 from torchref.linalg import broadcasting
-from torchref.training import cyclic_schedules, losses, ranking, robust, schedules
+from torchref.training import (
+    adaptive,
+    cyclic_schedules,
+    losses,
+    moments,
+    optimizers,
+    ranking,
+    robust,
+    schedules,
+)
 
+torch_linalg, jax_linalg = (
+    {f: import_module(f"{tree}.linalg.{f}") for f in ("orthogonal", "svd", "elimination")}
+    for tree in ("torchref", "jaxnn")
+)
 SHAPES = st.sampled_from([(1,), (4,), (2, 4), (2, 1, 6), (0, 4)])
 KINKS = st.sampled_from([0.0, 1.0, -1.0, 3.0, -3.0, 0.5, -0.5, 20.0, 6.0])
 SMOOTH = st.floats(-30, 30, allow_subnormal=False)
@@ -149,6 +167,83 @@ def test_schedules(name, lr, data):
         schedule = getattr(ours, name)(lr, *options)
         found = [float(schedule(jnp.int32(step))) for step in range(20)]
     np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-11 * lr)
+
+
+UNIT = st.floats(0, 0.999)
+DECAY = st.floats(0, 0.5)
+OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "sgd": (
+        optimizers,
+        jax_optimizers,
+        {"momentum": UNIT, "dampening": UNIT, "weight_decay": DECAY},
+    ),
+    "adam": (
+        optimizers,
+        jax_optimizers,
+        {
+            "betas": st.tuples(UNIT, UNIT),
+            "eps": st.floats(1e-8, 1),
+            "weight_decay": DECAY,
+            "amsgrad": st.booleans(),
+        },
+    ),
+    "adagrad": (adaptive, jax_adaptive, {"lr_decay": DECAY, "weight_decay": DECAY}),
+    "rmsprop": (
+        adaptive,
+        jax_adaptive,
+        {"alpha": UNIT, "momentum": UNIT, "centered": st.booleans(), "eps": st.floats(1e-2, 1)},
+    ),
+    "adamax": (
+        moments,
+        jax_moments,
+        {"betas": st.tuples(st.floats(0.1, 0.999), UNIT), "weight_decay": DECAY},
+    ),
+}
+
+
+@given(st.sampled_from(list(OPTIMIZERS)), RATES, st.data())
+def test_optimizers(name, lr, data):
+    theirs, ours, drawing = OPTIMIZERS[name]
+    options = {key: data.draw(value) for key, value in drawing.items()}
+    start, gradients = drawn(data, (3,)), drawn(data, (6, 3))
+    parameter = torch.nn.Parameter(to_torch(start))
+    optimizer = getattr(theirs, name)([parameter], lr=lr, **options)
+    with jax.enable_x64(True):
+        transformation = getattr(ours, name)(lr=lr, **options)
+        weight = to_jax(start, "float64")
+        state = transformation.init(weight)
+        for gradient in gradients:
+            parameter.grad = to_torch(gradient)
+            optimizer.step()
+            updates, state = transformation.update(to_jax(gradient, "float64"), state, weight)
+            weight = optax.apply_updates(weight, updates)
+        np.testing.assert_allclose(
+            to_numpy(weight), to_numpy(parameter.detach()), rtol=1e-9, atol=1e-9 * lr
+        )
+
+
+MATRICES = st.sampled_from([(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (4, 2), (3, 1)])
+
+
+@given(MATRICES, st.data())
+def test_factors(shape, data):
+    """What defines each factorisation, of whole and of deficient matrices."""
+    # Squares of what is left do not underflow.
+    a = drawn(data, shape, st.integers(-3, 3).map(float) | SMOOTH.map(lambda x: round(x, 9)))
+    size = np.abs(a).max(initial=0) or 1.0
+    limit = 64 * np.finfo(float).eps * max(1, *shape) * size
+    for side, own in ((torch_linalg, to_torch), (jax_linalg, jnp.asarray)):
+        with jax.enable_x64(True):
+            q, r = map(to_numpy, side["orthogonal"].householder_qr(own(a)))
+            u, s, vh = map(to_numpy, side["svd"].jacobi_svd(own(a)))
+            found = map(to_numpy, side["elimination"].lu(own(a))) if shape[0] == shape[1] else ()
+        assert np.abs(q @ r - a).max(initial=0) <= limit
+        assert np.abs(q.T @ q - np.eye(q.shape[1])).max(initial=0) <= limit / size
+        assert np.abs(u * s @ vh - a).max(initial=0) <= limit
+        assert np.abs(s - np.linalg.svd(a, compute_uv=False)).max(initial=0) <= limit
+        if found:
+            p, lower, upper = found
+            assert np.abs(lower @ upper - a[p]).max(initial=0) <= 8 * limit
 
 
 @given(arrays.mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=3, max_dims=3))

@@ -1,5 +1,8 @@
 """The singular value decomposition A = U diag(s) V^T, in two ways.
 
+Lengths are roots of sums of squares: entries below 1e-154 count as zero (float32: 1e-19), those
+above 1e154 as infinite. LAPACK scales first.
+
 Reference: G. Golub, C. Van Loan, "Matrix Computations" (4th edition), sections 5.4 and 8.6.
 """
 
