@@ -162,8 +162,9 @@ class Judge:
                 if name.endswith("/loss"):
                     loss = (ours.step, name.removesuffix("/loss"), float(t), float(j))
                     self.result.losses.append(loss)
-        for name in theirs.tensors:
-            if name not in expected and "/layer/" not in name:
+        for name, j in theirs.tensors.items():
+            nothing = "/gradient/" in name and not np.any(j)  # of what PyTorch cannot differentiate
+            if name not in expected and "/layer/" not in name and not nothing:
                 stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
 
     def judge_numerics(
@@ -252,7 +253,7 @@ class Judge:
         params = sum(n.startswith("gradient/param/") for n in names)
         inputs = sum(n.startswith("gradient/input/") for n in names)
         gradients.compared = f"{params} + {inputs} + {len(names) - params - inputs} tensors"
-        gradients.applicable = bool(names)
+        gradients.applicable = bool(names or gradients.findings)
         step.applicable = bool(trained)
         stages["trajectory"].applicable = bool(trained and visible)
         if trained:

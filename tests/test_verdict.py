@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import flax.linen as fnn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -372,3 +373,17 @@ def test_integers_alone_have_no_gradients():
     result = climb(twin)
     assert result.stages["forward"].verdict == V.SAME
     assert result.stages["gradients"].verdict in (V.NOT_APPLICABLE, V.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [(jax.lax.stop_gradient, V.NOT_APPLICABLE), (lambda x: x, V.DIVERGED)],
+)
+def test_a_gradient_of_what_pytorch_cannot_differentiate_is_a_difference(theirs, verdict):
+    """Unless it is zero."""
+    twin = Twin(
+        torch=lambda x: 2 * x.detach(),
+        jax=lambda x: 2 * theirs(x),
+        inputs={"x": Array((4, 3))},
+    )
+    assert climb(twin).stages["gradients"].verdict == verdict

@@ -8,22 +8,30 @@ def in_torch(module: Any) -> bool:
     return module.__name__.startswith("torchref")
 
 
+def constant(module: Any, *arrays: Any) -> tuple:
+    """The arrays without a gradient."""
+    if in_torch(module):
+        return tuple(array.detach() for array in arrays)
+    import jax
+
+    return jax.lax.stop_gradient(arrays)
+
+
 def updated(module: Any, name: str, weight: Any, gradients: Any, **keywords: Any) -> Any:
     """A weight after an update by each of the gradients; what it is has no gradient itself."""
     make = getattr(module, name)
+    weight, gradients = constant(module, weight, gradients)
     if in_torch(module):
         import torch
 
-        parameter = torch.nn.Parameter(weight.detach().clone())
+        parameter = torch.nn.Parameter(weight.clone())
         optimizer = make([parameter], **keywords)
         for gradient in gradients:
-            parameter.grad = gradient.detach().clone()
+            parameter.grad = gradient.clone()
             optimizer.step()
         return parameter.detach()
-    import jax
     import optax
 
-    weight, gradients = jax.lax.stop_gradient((weight, gradients))
     transformation = make(**keywords)
     state = transformation.init(weight)
     for gradient in gradients:

@@ -2,7 +2,7 @@
 
 from compare import Array
 from compare.twins import functions
-from compare.twins.training import in_torch
+from compare.twins.training import constant, in_torch
 
 
 @functions("training/gradients", g=Array((3, 4)))
@@ -17,14 +17,13 @@ def gradients(module, g):
 def clipped(module, name, gradient, limit, **keywords):
     """A gradient after the clip; torch changes it in place."""
     clip = getattr(module, name)
+    (gradient,) = constant(module, gradient)
     if in_torch(module):
         import torch
 
         parameter = torch.nn.Parameter(torch.zeros_like(gradient))
-        parameter.grad = gradient.detach().clone()
+        parameter.grad = gradient.clone()
         clip([parameter], limit, **keywords)
         return parameter.grad
-    import jax
-
-    found, _ = clip(limit, **keywords).update(gradient, clip(limit, **keywords).init(gradient))
-    return jax.lax.stop_gradient(found)
+    transformation = clip(limit, **keywords)
+    return transformation.update(gradient, transformation.init(gradient))[0]

@@ -2,12 +2,13 @@
 
 from compare import Array
 from compare.twins import functions
-from compare.twins.training import in_torch
+from compare.twins.training import constant, in_torch
 
 
 @functions("training/second_order", start=Array((5,)))
 def second_order(module, start):
     options = {"lr": 0.1, "max_iter": 4, "history_size": 2}
+    (start,) = constant(module, start)
 
     def valley(x):
         return (x * x).sum() + ((x[1:] - x[:-1] ** 2) ** 2).sum()
@@ -15,7 +16,7 @@ def second_order(module, start):
     if in_torch(module):
         import torch
 
-        x = torch.nn.Parameter(start.detach().clone())
+        x = torch.nn.Parameter(start.clone())
         optimizer = module.lbfgs([x], **options)
 
         def closure():
@@ -28,8 +29,8 @@ def second_order(module, start):
         return {"lbfgs": x.detach()}
     import jax
 
-    x = jax.lax.stop_gradient(start)
-    loss, gradient = jax.value_and_grad(valley)(x)
+    loss, gradient = jax.value_and_grad(valley)(start)
     optimizer = module.lbfgs(**options)
-    moved, _ = optimizer.update(gradient, optimizer.init(x), x, value=loss, value_fn=valley)
-    return {"lbfgs": jax.lax.stop_gradient(x + moved)}
+    state = optimizer.init(start)
+    moved, _ = optimizer.update(gradient, state, start, value=loss, value_fn=valley)
+    return {"lbfgs": start + moved}
