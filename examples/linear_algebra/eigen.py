@@ -363,7 +363,7 @@ with lesson("applications") as same:
         tp = tp - 0.5 * tgrad(tp)
     same("trained", jp, tp)
     same.holds("which fits", float(loss(jp, jf, jy, jnp)) < 0.1)
-    jhess, thess = jax.jacfwd(jgrad)(jp), torch.func.jacfwd(tgrad)(tp)
+    jhess, thess = jax.jit(jax.jacfwd(jgrad))(jp), torch.func.jacfwd(tgrad)(tp)
     jsharp, tsharp = jnp.linalg.eigvalsh(jhess)[::-1], torch.linalg.eigvalsh(thess).flip(0)
     same("Hessian of a net", jhess, thess)
     same("its spectrum", jsharp, tsharp)

@@ -198,8 +198,8 @@ with lesson("calculation") as same:
         same.holds("A^T A does not", abs(root[-1] / true[-1] - 1) > 1)
 
     # The gradient. Of a value it is ds_i/dA = u_i v_i^T. That of the vectors divides by
-    # s_j^2 - s_i^2: where two values meet, they are undefined; what depends on the sum of both
-    # alone (here A_2, if s_3 stays apart) is smooth, and yet its gradient passes the division.
+    # s_j^2 - s_i^2: where two values meet, they are undefined. A_2 keeps s_2 and drops s_3, so that
+    # its gradient grows as one over the gap between them.
     tg = ta.clone().requires_grad_()
     torch.linalg.svdvals(tg)[1].backward()
     slope = jax.grad(lambda a: jnp.linalg.svd(a, compute_uv=False)[1])(ja)
