@@ -70,7 +70,7 @@ with lesson("basis") as same:
     same.holds("that of the pixels in use", int(ranks[0]) == (PIXELS != 0).any(0).sum() == 61)
 
     # A layer's outputs lie in its column space. Through 5 units in the middle, 20 outputs keep
-    # dimension 5; a relu in between leaves no linear space of 5 dimensions.
+    # dimension 5; a relu of them leaves no linear space of 5 dimensions.
     w, v = same.rng.standard_normal((64, 5)), same.rng.standard_normal((5, 20))
     narrow, wide = Linear(64, 5, bias=False), Linear(5, 20, bias=False)
     with torch.no_grad():
