@@ -152,6 +152,13 @@ class Lesson:
 _options, _lessons = Options(), []
 
 
+def both(array: Any) -> tuple[Any, Any]:
+    """The same numbers, once for each framework: JAX's, PyTorch's."""
+    from compare.share import to_jax, to_torch
+
+    return to_jax(array), to_torch(array)
+
+
 @contextlib.contextmanager
 def lesson(cell: str) -> Iterator[Lesson]:
     """A lesson, in float64 on both sides; it fails if what it compares differs, or is nothing.

@@ -46,4 +46,9 @@ class Side:
 
 def own(module: Any, matrix: Any) -> Any:
     """A kernel in the side's own layout: (out, in) in PyTorch, (in, out) in JAX."""
-    return matrix.T if module.__name__.startswith("jaxnn") else matrix
+    return matrix if in_torch(module) else matrix.T
+
+
+def in_torch(module: Any) -> bool:
+    """Which side a module of the mirror is on."""
+    return module.__name__.startswith("torchref")

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
 
 from compare.data.batches import epochs
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import tape as jax_tape
 from jaxnn.foundations.mlp import MLP as JaxMLP
@@ -33,11 +33,6 @@ from torchref.training.steps import train_step
 script(__file__)
 
 SIZES = (64, 32, 10)
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array), to_torch(array)
 
 
 def split(rng):

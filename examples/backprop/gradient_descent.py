@@ -13,7 +13,7 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits
 
 from compare.data.batches import epochs
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training import adaptive as jax_adaptive
@@ -27,11 +27,6 @@ from torchref.foundations.mlp import MLP
 from torchref.training import adaptive, loops, losses, moments, optimizers, robust
 
 script(__file__)
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array), to_torch(array)
 
 
 def descend(functions, start, makers, steps, **options):

@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from compare.data.batches import epochs
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers import initialisers as jax_initialisers
@@ -36,11 +36,6 @@ from torchref.training.optimizers import sgd
 script(__file__)
 
 WIDTH = 64  # of every layer, and of a digit
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array), to_torch(array)
 
 
 def digits(rng):

@@ -17,7 +17,7 @@ import torch
 
 from compare.data.digits import digits
 from compare.data.sunspots import sunspots
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.linalg import eigen as jax_eigen
 from jaxnn.linalg import exponential as jax_exponential
@@ -28,11 +28,6 @@ from torchref.linalg import eigen, exponential, low_rank, svd
 from torchref.rnn.elman import elman_cell
 
 script(__file__)
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array, "float64"), to_torch(array)
 
 
 def symmetric(rng, values):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.linalg import bases as jax_bases
 from jaxnn.linalg import determinants as jax_determinants
@@ -25,11 +25,6 @@ script(__file__)
 # Handwritten digits, (1797, 64) in 0..1.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
 PIXELS = PIXELS / 16
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array, "float64"), to_torch(array)
 
 
 # %% [determinants] Determinants

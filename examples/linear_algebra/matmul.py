@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from compare.lessons import lesson, script
-from compare.share import to_jax, to_torch
+from compare.lessons import both, lesson, script
+from compare.share import to_jax
 from jaxnn.layers.linear import Linear as JaxLinear
 from jaxnn.linalg import broadcasting as jax_broadcasting
 from jaxnn.linalg import products as jax_products
@@ -21,11 +21,6 @@ from torchref.layers.linear import Linear
 from torchref.linalg import broadcasting, products
 
 script(__file__)
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array, "float64"), to_torch(array)
 
 
 def seconds(run, *args, repeats=5):

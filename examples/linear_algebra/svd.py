@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 from compare.data.batches import epochs
 from compare.data.digits import digits
 from compare.data.photographs import photographs
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.linalg import eigen as jax_eigen
@@ -36,11 +36,6 @@ from torchref.linalg import eigen, low_rank, svd
 from torchref.training import losses, optimizers, regularisers
 
 script(__file__)
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array, "float64"), to_torch(array)
 
 
 def upright(factors, signs):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import lesson, script
+from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.layers.convolution import Conv2d as JaxConv2d
@@ -34,11 +34,6 @@ from torchref.linalg import elimination, products
 script(__file__)
 # Handwritten digits: (1797, 64) in 0..16.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
-
-
-def both(array):
-    """The same numbers, once for each framework."""
-    return to_jax(array, "float64"), to_torch(array)
 
 
 def picture(axis, image, title, **how):

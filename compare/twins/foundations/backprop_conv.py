@@ -1,7 +1,7 @@
 """Convolution and pooling, forward and back by hand, in one program; dy is y squared."""
 
 from compare import Array, Image
-from compare.twins import functions
+from compare.twins import functions, in_torch
 
 OPTIONS = {"stride": 2, "padding": 1}
 
@@ -13,7 +13,7 @@ OPTIONS = {"stride": 2, "padding": 1}
     bias=Array((4,)),
 )
 def backprop_conv(module, x, weight, bias):
-    jax = module.__name__.startswith("jaxnn")
+    jax = not in_torch(module)
     kernel = weight.transpose(2, 3, 1, 0) if jax else weight
     given = {
         "conv2d": ((x[:2], kernel, bias), OPTIONS),

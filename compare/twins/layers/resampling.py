@@ -1,7 +1,7 @@
 """Shuffled and interpolated images, in every mode, in one program, each on its own image of x."""
 
 from compare import Image
-from compare.twins import functions
+from compare.twins import functions, in_torch
 
 CASES = (
     ("nearest", {"size": (5, 9)}),
@@ -21,7 +21,7 @@ SIZES = {"linear": (48,), "trilinear": (2, 4, 6)}
 @functions("layers/resampling", x=Image(12, 4, 8, 6))
 def resampling(module, x):
     """Sequences and volumes are images of another shape."""
-    first = module.__name__.startswith("torchref")  # the channels
+    first = in_torch(module)  # the channels
     values = {
         "pixel_shuffle": module.pixel_shuffle(x[:1], 2),
         "pixel_unshuffle": module.pixel_unshuffle(x[1:2], 2),

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-
-def in_torch(module: Any) -> bool:
-    """Which side a module of the mirror is on."""
-    return module.__name__.startswith("torchref")
+from compare.twins import in_torch
 
 
 def constant(module: Any, *arrays: Any) -> tuple:

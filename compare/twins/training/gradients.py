@@ -1,8 +1,8 @@
 """Gradients clipped by value and by norm."""
 
 from compare import Array
-from compare.twins import functions
-from compare.twins.training import constant, in_torch
+from compare.twins import functions, in_torch
+from compare.twins.training import constant
 
 
 @functions("training/gradients", g=Array((3, 4)))

@@ -1,8 +1,7 @@
 """The rates after each of ten metrics that fall, and then do not."""
 
 from compare import Array
-from compare.twins import functions
-from compare.twins.training import in_torch
+from compare.twins import functions, in_torch
 
 METRICS = (3.0, 2.0, 1.5, 1.6, 1.7, 1.55, 1.4, 1.5, 1.6, 1.7)
 

@@ -1,8 +1,8 @@
 """One update of L-BFGS, four steps down a bent valley."""
 
 from compare import Array
-from compare.twins import functions
-from compare.twins.training import constant, in_torch
+from compare.twins import functions, in_torch
+from compare.twins.training import constant
 
 
 @functions("training/second_order", start=Array((5,)))
