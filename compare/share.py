@@ -26,8 +26,7 @@ def to_jax(array: np.ndarray, dtype: Any = None, device: Any = None) -> Any:
 
     floating = jnp.issubdtype(np.asarray(array).dtype, jnp.floating)
     private = np.array(array, dtype=dtype if floating else None, copy=True)
-    value = jnp.asarray(private)
-    return value if device is None else jax.device_put(value, device)
+    return jax.device_put(private, device)  # jnp.asarray compiles a program for every new shape
 
 
 def to_numpy(value: Any, copy: bool = True) -> np.ndarray:

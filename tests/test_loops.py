@@ -15,7 +15,8 @@ from sklearn.model_selection import KFold
 
 import jaxnn.training.losses as jax_losses
 import torchref.training.losses as torch_losses
-from compare.data.folds import k_fold
+from compare.data.digits import digits, every_digit
+from compare.data.folds import hold_out, k_fold
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.foundations.mlp import MLP
 from jaxnn.training import loops as theirs
@@ -133,6 +134,23 @@ def test_shuffled_folds():
 def test_folds_that_do_not_fit(folds):
     with pytest.raises(ValueError, match="folds"):
         k_fold(5, folds)
+
+
+def test_a_held_out_share():
+    train, held = hold_out(10, 0.25, np.random.default_rng(0))
+    assert len(held) == 2
+    assert sorted([*train, *held]) == list(range(10))
+    with pytest.raises(ValueError, match="share"):
+        hold_out(10, 0.01, np.random.default_rng(0))
+
+
+def test_every_digit_is_what_batches_are_drawn_from():
+    whole = every_digit(flat=True, classes=(3, 8))
+    batch = next(digits(np.random.default_rng(0), batch=7, flat=True, classes=(3, 8)))
+    for x, label in zip(batch["x"], batch["labels"], strict=True):
+        found = np.flatnonzero((whole["x"] == x).all(1))
+        assert len(found)
+        assert (whole["labels"][found] == label).all()
 
 
 def network():

@@ -55,7 +55,7 @@ def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Pa
     if isinstance(model, tuple):
         variables = jax.eval_shape(lambda: model[1])
     elif isinstance(model, nn.Module):
-        inputs = [jnp.asarray(arranged(twin, name, batch[name]).copy()) for name in twin.inputs]
+        inputs = [to_jax(arranged(twin, name, batch[name])) for name in twin.inputs]
         method = _method(twin, twin.call, train=False)
         variables = jax.eval_shape(
             lambda: model.init(
@@ -512,6 +512,12 @@ class JaxRun:
                 total += 0 if pull is None else (value * pull).sum()
         return total
 
+    def _fresh(self, phase: Phase, params: Any) -> Any:
+        """The optimizer's state before the first update."""
+        return self._program(
+            f"init {phase.name}", lambda: optim.optax_optimizer(phase.optimizer).init
+        )(params)
+
     def _update(self, phase: Phase, gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """One update of the phase's parameters; elementwise, a small program of its own."""
 
@@ -524,7 +530,9 @@ class JaxRun:
 
             return program
 
-        return self._program(f"update {phase.name}", make)(gradients, state, params)
+        # The zeros of a new state belong to no device; jit would compile once more for them.
+        given = jax.device_put((gradients, state, params), self.device)
+        return self._program(f"update {phase.name}", make)(*given)
 
     def _split(self, phase: Phase, params: Any) -> tuple[dict[Path, Any], dict[Path, Any]]:
         """Flat parameters by path: those that the phase trains, and the others."""
@@ -597,7 +605,7 @@ class JaxRun:
         if not trained:
             return
         with self._context():
-            start = optim.optax_optimizer(phase.optimizer).init(dict(trained))
+            start = self._fresh(phase, dict(trained))
             free = self._update(phase, self._stilled(phase, gradients), start, dict(trained))
             sections.append(Section("step", self._updated(f"{mode}/free", phase, *free)))
         del gradients, free
@@ -652,7 +660,7 @@ class JaxRun:
                 return
             for phase in self.twin.updates:
                 trained, _ = self._split(phase, variables["params"])
-                states[phase.name] = optim.optax_optimizer(phase.optimizer).init(dict(trained))
+                states[phase.name] = self._fresh(phase, dict(trained))
         for number, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
             tensors: dict[str, np.ndarray] = {}
             with self._context():

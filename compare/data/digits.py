@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
 
 from compare.data.batches import epochs, require
 
-__all__ = ["binary_digits", "digits"]
+__all__ = ["binary_digits", "digits", "every_digit"]
 
 
 def digits(
@@ -27,37 +27,41 @@ def digits(
     Args:
       rng: orders the examples; the same generator state gives the same batches.
       batch: B, examples in a batch.
+      size, channels, flat, scale, classes: as in `every_digit`.
+
+    Returns: an iterator of {"x": float32 (B, C, S, S) or (B, C*S*S), "labels": int64 (B,)}.
+    Raises: as `every_digit`, and ValueError for a batch beyond the data.
+    """
+    count, draw = _drawing(size, channels, flat, scale, classes)
+    return map(draw, epochs(rng, count, batch))
+
+
+def every_digit(
+    *,
+    size: int = 8,
+    channels: int = 1,
+    flat: bool = False,
+    scale: str = "standard",
+    classes: Sequence[int] = range(10),
+) -> dict[str, np.ndarray]:
+    """All digits at once, in the order of the file; `compare.data.folds` splits them.
+
+    Args:
       size: S, height and width in pixels, 8 or more; larger images are bilinear enlargements
         (half-pixel centres: torch's `align_corners=False`).
       channels: C, copies of the grey channel.
-      flat: vectors (B, C*S*S) in place of images (B, C, S, S).
+      flat: vectors (N, C*S*S) in place of images (N, C, S, S).
       scale: range of the pixels: "unit" for [0, 1], "signed" for [-1, 1], "standard" for zero mean
         and unit variance over the pixels of the ten classes.
       classes: digits to keep; a label is the position of its digit in `classes`.
 
-    Returns: an iterator of {"x": float32 (B, C, S, S) or (B, C*S*S), "labels": int64 (B,)}.
-    Raises: ValueError for an unknown scale, a size below 8 or a batch beyond the data;
-      ModuleNotFoundError without scikit-learn.
+    Returns: {"x": float32 (N, C, S, S) or (N, C*S*S), "labels": int64 (N,)}; N is 1797 with all
+      classes.
+    Raises: ValueError for an unknown scale or a size below 8; ModuleNotFoundError without
+      scikit-learn.
     """
-    images, targets = _load()
-    centres = {
-        "unit": (0.0, 1.0),
-        "signed": (0.5, 0.5),
-        "standard": (images.mean(), images.std()),
-    }
-    if scale not in centres:
-        raise ValueError(f"scale must be one of {', '.join(centres)}, not {scale!r}")
-    centre, spread = centres[scale]
-    enlarge = _bilinear(8, size)
-    kept = np.flatnonzero(np.isin(targets, classes))
-    labels = np.argmax(targets[kept, None] == np.asarray(classes), axis=1)
-
-    def draw(index):
-        x = enlarge @ ((images[kept[index]] - centre) / spread) @ enlarge.T
-        x = np.repeat(x[:, None].astype(np.float32), channels, axis=1)
-        return {"x": x.reshape(batch, -1) if flat else x, "labels": labels[index]}
-
-    return map(draw, epochs(rng, len(kept), batch))
+    count, draw = _drawing(size, channels, flat, scale, classes)
+    return draw(np.arange(count))
 
 
 def binary_digits(
@@ -75,6 +79,31 @@ def binary_digits(
     """
     batches = digits(rng, batch=batch, flat=True, classes=classes)
     return ({"x": each["x"], "labels": 2 * each["labels"] - 1} for each in batches)
+
+
+def _drawing(
+    size: int, channels: int, flat: bool, scale: str, classes: Sequence[int]
+) -> tuple[int, Callable[[np.ndarray], dict[str, np.ndarray]]]:
+    """How many digits are kept, and what makes a batch of some of them."""
+    images, targets = _load()
+    centres = {
+        "unit": (0.0, 1.0),
+        "signed": (0.5, 0.5),
+        "standard": (images.mean(), images.std()),
+    }
+    if scale not in centres:
+        raise ValueError(f"scale must be one of {', '.join(centres)}, not {scale!r}")
+    centre, spread = centres[scale]
+    enlarge = _bilinear(8, size)
+    kept = np.flatnonzero(np.isin(targets, classes))
+    labels = np.argmax(targets[kept, None] == np.asarray(classes), axis=1)
+
+    def draw(index: np.ndarray) -> dict[str, np.ndarray]:
+        x = enlarge @ ((images[kept[index]] - centre) / spread) @ enlarge.T
+        x = np.repeat(x[:, None].astype(np.float32), channels, axis=1)
+        return {"x": x.reshape(len(index), -1) if flat else x, "labels": labels[index]}
+
+    return len(kept), draw
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Cross-validation: the indices of k folds."""
+"""Indices of examples to train on and of examples held out: one split, or k folds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["k_fold"]
+__all__ = ["hold_out", "k_fold"]
+
+
+def hold_out(count: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffles examples and sets a share of them aside.
+
+    Args:
+      count: N, examples.
+      share: of the examples held out, between 0 and 1; rounded to whole examples.
+      rng: shuffles.
+
+    Returns: indices to train on and indices held out, int64, at least one each.
+    Raises: ValueError where either would be empty.
+    """
+    held_out = round(count * share)
+    if not 0 < held_out < count:
+        raise ValueError(f"share must leave some of {count} examples on both sides, not {share}")
+    order = rng.permutation(count)
+    return order[held_out:], order[:held_out]
 
 
 def k_fold(
