@@ -159,6 +159,24 @@ def both(array: Any) -> tuple[Any, Any]:
     return to_jax(array), to_torch(array)
 
 
+def overlay(axis: Any, jax: Any, torch: Any, color: str, label: str | None) -> None:
+    """One line of each framework, JAX's broad and pale, PyTorch's dashed upon it.
+
+    Args:
+      axis: matplotlib's.
+      jax, torch: what `plot` takes, (x, y) each.
+    """
+    axis.plot(*jax, color=color, lw=5, alpha=0.35, label=label)
+    axis.plot(*torch, color=color, ls="--", lw=1.2, marker=".", ms=3)
+
+
+def picture(axis: Any, image: Any, title: str, **how: Any) -> None:
+    """An image (H, W) or (H, W, 3) without ticks; `how` goes to `imshow`."""
+    axis.imshow(image, **({"cmap": "gray"} | how))
+    axis.set_title(title, fontsize=10)
+    axis.set(xticks=[], yticks=[])
+
+
 @contextlib.contextmanager
 def lesson(cell: str) -> Iterator[Lesson]:
     """A lesson, in float64 on both sides; it fails if what it compares differs, or is nothing.

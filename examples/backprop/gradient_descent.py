@@ -13,7 +13,7 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits
 
 from compare.data.batches import epochs
-from compare.lessons import both, lesson, script
+from compare.lessons import both, lesson, overlay, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training import adaptive as jax_adaptive
@@ -78,12 +78,6 @@ def contours(axis, f, across, up, title):
     levels = np.unique(np.quantile(heights, np.linspace(0.02, 0.95, 12)))
     axis.contour(*grid, heights, levels=levels, colors="gray", linewidths=0.6)
     axis.set(xlim=across, ylim=up, title=title, xlabel="x", ylabel="y")
-
-
-def twice(axis, ours, theirs, color, label):
-    """One line of each framework: the arguments of `plot`."""
-    axis.plot(*ours, color=color, lw=5, alpha=0.35, label=label)
-    axis.plot(*theirs, color=color, ls="--", lw=1.2, marker=".", ms=3)
 
 
 def digits(rng):
@@ -181,10 +175,10 @@ with lesson("optimization") as same:
             span = (-2, 2) if f is saddle else (-5, 5)
             contours(axis, f, span, span, title)
             for i, (ours, theirs) in enumerate(drawn[f]):
-                twice(axis, ours.T, theirs.T, f"C{i}", None)
+                overlay(axis, ours.T, theirs.T, f"C{i}", None)
         for i, (k, (ours, theirs)) in enumerate(errors.items()):
             steps = range(len(ours))
-            twice(axes[1, 1], (steps, ours), (steps, theirs), f"C{i}", f"condition {k}")
+            overlay(axes[1, 1], (steps, ours), (steps, theirs), f"C{i}", f"condition {k}")
         axes[1, 1].set(yscale="log", ylim=(1e-9, 2), xlabel="step", ylabel="distance to minimum")
         axes[1, 1].legend()
 
@@ -298,9 +292,9 @@ with lesson("intuition") as same:
     if (axes := same.axes(2, 1, height=3.6)) is not None:
         contours(axes[0], f, (-1, 4.5), (-1.5, 1.5), "three paths downhill")
         for i, (name, (ours, theirs)) in enumerate(paths.items()):
-            twice(axes[0], ours.T, theirs.T, f"C{i}", name)
+            overlay(axes[0], ours.T, theirs.T, f"C{i}", name)
         axes[0].legend()
-        twice(axes[1], (js, along), (ts, talong), "C0", "cost along the first gradient")
+        overlay(axes[1], (js, along), (ts, talong), "C0", "cost along the first gradient")
         tangent = by[1](tp, 0) - ts * (tslope @ tslope)
         axes[1].plot(ts, tangent, "k:", label="what the gradient promises")
         for k in (1, 2):
@@ -357,11 +351,11 @@ with lesson("types") as same:
     same.holds("the stochastic one does", rough["stochastic"] > 3)
     if (axes := same.axes(1, 2, height=4)) is not None:
         for i, (name, (passes, cost, tcost)) in enumerate(runs.items()):
-            twice(axes[0], (passes, cost), (passes, tcost), f"C{i}", name)
+            overlay(axes[0], (passes, cost), (passes, tcost), f"C{i}", name)
         axes[0].set(xlabel="passes over the data", ylabel="cost", yscale="log", title="digits")
         axes[0].legend(loc="center right", bbox_to_anchor=(1, 0.72))
         ours, theirs = np.array(noise).T
-        twice(axes[1], (sizes, ours), (sizes, theirs), "C0", "measured")
+        overlay(axes[1], (sizes, ours), (sizes, theirs), "C0", "measured")
         axes[1].plot(sizes, ours[0] / np.sqrt(sizes), "k:", label="1 / sqrt(B)")
         axes[1].set(xlabel="examples B", ylabel="noise of the gradient")
         axes[1].set(xscale="log", yscale="log", title="and the price of exactness is B")
@@ -439,11 +433,11 @@ with lesson("learning_rate") as same:
     if (axes := same.axes(1, 2, height=4)) is not None:
         for i, (name, (ours, theirs)) in enumerate(curves.items()):
             steps = range(len(ours))
-            twice(axes[0], (steps, ours), (steps, theirs), f"C{i}", name)
+            overlay(axes[0], (steps, ours), (steps, theirs), f"C{i}", name)
         axes[0].set(yscale="log", xlabel="step", ylabel="cost above the lowest")
         axes[0].set_title(f"patients: the edge is 2 / L = {edge:.2f}")
         axes[0].legend()
-        twice(axes[1], found, tfound, "C0", "one batch each")
+        overlay(axes[1], found, tfound, "C0", "one batch each")
         axes[1].plot(rates, smooth[1], "k", lw=1, label="mean of nine")
         axes[1].axvline(tsuggested.item(), color="C1", label=f"suggested: {tsuggested:.2f}")
         axes[1].set(xscale="log", xlabel="learning rate", ylabel="cost", title="finder, digits")
@@ -528,9 +522,9 @@ with lesson("momentum") as same:
     if (axes := same.axes(2, 1, height=3.6)) is not None:
         contours(axes[0], quadratic((1, k)), (-2, 4.5), (-1.5, 1.5), "40 steps at half of 1 / L")
         for i, (name, (ours, theirs)) in enumerate(at_one_rate.items()):
-            twice(axes[0], ours.T, theirs.T, f"C{i}", name)
+            overlay(axes[0], ours.T, theirs.T, f"C{i}", name)
             ours = jnp.linalg.norm(paths[name][0], axis=1)
-            twice(axes[1], (range(steps + 1), ours), (range(steps + 1), far[name]), f"C{i}", name)
+            overlay(axes[1], (range(steps + 1), ours), (range(steps + 1), far[name]), f"C{i}", name)
         axes[1].set(yscale="log", xlabel="step", ylabel="distance to minimum", ylim=(1e-12, 20))
         axes[1].legend()
 
@@ -640,11 +634,11 @@ with lesson("adaptive") as same:
         contours(axes[0, 0], valley, (-2.8, 0.4), (-0.4, 2.2), "a valley, 100 steps")
         for i, name in enumerate(paths):
             ours, theirs = paths[name]
-            twice(axes[0, 0], ours.T, theirs.T, f"C{i}", name)
+            overlay(axes[0, 0], ours.T, theirs.T, f"C{i}", name)
             height = [np.array([float(valley(p, np)) for p in each]) for each in paths[name]]
-            twice(axes[0, 1], (range(101), height[0]), (range(101), height[1]), f"C{i}", name)
+            overlay(axes[0, 1], (range(101), height[0]), (range(101), height[1]), f"C{i}", name)
             steps = range(0, 201, 4)
-            twice(axes[1, 0], (steps, curves[name][0]), (steps, curves[name][1]), f"C{i}", name)
+            overlay(axes[1, 0], (steps, curves[name][0]), (steps, curves[name][1]), f"C{i}", name)
         axes[0, 1].set(yscale="log", xlabel="step", ylabel="height", title="in the valley")
         axes[1, 0].set(yscale="log", xlabel="step", ylabel="cost", title="digits")
         axes[1, 0].legend(fontsize=8, ncols=2)

@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from compare.data.batches import epochs
-from compare.lessons import both, lesson, script
+from compare.lessons import both, lesson, overlay, script
 from compare.share import to_jax, to_torch
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers import initialisers as jax_initialisers
@@ -151,10 +151,9 @@ def trained(rng, params, layers, x, labels, steps, clips=None, **options):
     return run(params[0]), (torch.stack(tcosts), right.double().mean())
 
 
-def twice(axis, ours, theirs, color, label):
-    """One line of each framework, over its index."""
-    axis.plot(np.arange(1, len(ours) + 1), ours, color=color, lw=5, alpha=0.35, label=label)
-    axis.plot(np.arange(1, len(theirs) + 1), theirs, color=color, ls="--", lw=1.2)
+def numbered(values):
+    """What `plot` takes: 1, 2, ... and the values."""
+    return np.arange(1, len(values) + 1), values
 
 
 NORMAL = jax_initialisers.normal, initialisers.normal
@@ -186,7 +185,7 @@ with lesson("problem") as same:
     same.holds("float32 underflows", np.float32(0.6) ** np.float32(210) == 0)
     if (axis := same.axes(height=4)) is not None:
         for i, (name, (ours, theirs)) in enumerate(found.items()):
-            twice(axis, ours, theirs, f"C{i}", name)
+            overlay(axis, numbered(ours), numbered(theirs), f"C{i}", name)
         axis.set(yscale="log", xlabel="layer", ylabel="gradient to its output")
         axis.set(title="a relu net of 50 layers, by the size of its weights")
         axis.legend()
@@ -233,12 +232,12 @@ with lesson("causes") as same:
     same.holds("g / sqrt 2", np.abs(growth - np.log(np.array(gains) / 2**0.5)).max() < 0.1)
     if (axes := same.axes(1, 2, height=4.4)) is not None:
         for i, ((kind, depth), (ours, theirs)) in enumerate(spectra.items()):
-            twice(axes[0], ours, theirs, f"C{i}", f"{kind}, {depth} deep")
+            overlay(axes[0], numbered(ours), numbered(theirs), f"C{i}", f"{kind}, {depth} deep")
         axes[0].set(yscale="log", xlabel="index", ylabel="singular value", ylim=(1e-16, 100))
         axes[0].set_title("Jacobian of tanh layers")
         axes[0].legend(fontsize=8)
         for i, (gain, (ours, theirs)) in enumerate(found.items()):
-            twice(axes[1], ours, theirs, f"C{i}", f"gain {gain:.1f}")
+            overlay(axes[1], numbered(ours), numbered(theirs), f"C{i}", f"gain {gain:.1f}")
         axes[1].set(yscale="log", xlabel="layer", ylabel="gradient to its output")
         axes[1].set_title("40 layers of relu, by scale")
         axes[1].legend(fontsize=8)
@@ -274,8 +273,8 @@ with lesson("techniques") as same:
         same.holds(f"{name} {'learns' if learns else 'does not'}", (share > 0.4) == learns)
     if (axes := same.axes(1, 2, height=4.4)) is not None:
         for i, (name, (pair, run, trun)) in enumerate(found.items()):
-            twice(axes[0], pair[0], pair[1], f"C{i}", name)
-            twice(axes[1], run[0], trun[0], f"C{i}", name)
+            overlay(axes[0], numbered(pair[0]), numbered(pair[1]), f"C{i}", name)
+            overlay(axes[1], numbered(run[0]), numbered(trun[0]), f"C{i}", name)
         axes[0].set(yscale="log", xlabel="layer", ylabel="gradient to its output")
         axes[0].set_title("before training")
         axes[1].set(xlabel="step", ylabel="cross-entropy", title="20 layers on digits")
@@ -306,7 +305,7 @@ with lesson("activations") as same:
     same.holds("relu halves its square", 1e-7 < ratio["relu"] < 1e-4)
     if (axes := same.axes(1, 2, height=4.4)) is not None:
         for i, name in enumerate(names):
-            twice(axes[0], found[name][0], found[name][1], f"C{i}", name)
+            overlay(axes[0], numbered(found[name][0]), numbered(found[name][1]), f"C{i}", name)
             axes[1].plot(jz, curves[name][0], color=f"C{i}", lw=5, alpha=0.35)
             axes[1].plot(tz, curves[name][1], color=f"C{i}", ls="--", lw=1.2)
         axes[0].set(yscale="log", xlabel="layer", ylabel="gradient to its output")
@@ -382,7 +381,13 @@ with lesson("clipping") as same:
             same.holds(f"by {name} something is", trun[1] > 0.4)
     if (axis := same.axes(height=4)) is not None:
         for i, (name, (run, trun)) in enumerate(runs.items()):
-            twice(axis, run[0], trun[0], f"C{i}", f"clipped: {name}" if i else "not clipped")
+            overlay(
+                axis,
+                numbered(run[0]),
+                numbered(trun[0]),
+                f"C{i}",
+                f"clipped: {name}" if i else "not clipped",
+            )
         axis.set(yscale="log", xlabel="step", ylabel="cross-entropy", ylim=(0.3, 1e3))
         axis.set(title="20 relu layers with weights too large, on digits")
         axis.legend()
@@ -413,8 +418,8 @@ with lesson("skip_connections") as same:
                 same.holds("and nothing is learnt", trun[1] < 0.3)
     if (axes := same.axes(1, 2, height=4.4)) is not None:
         for i, (key, pair) in enumerate(flows.items()):
-            twice(axes[0], pair[0], pair[1], f"C{i}", key)
-            twice(axes[1], runs[key][0][0], runs[key][1][0], f"C{i}", key)
+            overlay(axes[0], numbered(pair[0]), numbered(pair[1]), f"C{i}", key)
+            overlay(axes[1], numbered(runs[key][0][0]), numbered(runs[key][1][0]), f"C{i}", key)
         axes[0].set(yscale="log", xlabel="layer", ylabel="gradient to its output")
         axes[0].set_title("before training")
         axes[0].legend(fontsize=8)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import both, lesson, script
+from compare.lessons import both, lesson, picture, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.layers.convolution import Conv2d as JaxConv2d
@@ -34,14 +34,6 @@ from torchref.linalg import elimination, products
 script(__file__)
 # Handwritten digits: (1797, 64) in 0..16.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
-
-
-def picture(axis, image, title, **how):
-    """An image without ticks."""
-    axis.imshow(image, **({"cmap": "gray"} | how))
-    axis.set_title(title, fontsize=10)
-    axis.set_xticks([])
-    axis.set_yticks([])
 
 
 def grey(size):

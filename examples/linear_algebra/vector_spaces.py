@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import both, lesson, script
+from compare.lessons import both, lesson, picture, script
 from compare.share import to_jax, to_torch
 from jaxnn.layers.linear import Linear as JaxLinear
 from jaxnn.linalg import bases as jax_bases
@@ -23,13 +23,6 @@ script(__file__)
 # Handwritten digits, (1797, 64) in 0..1.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
 PIXELS = PIXELS / 16
-
-
-def picture(axis, image, title, **how):
-    """An image without ticks."""
-    axis.imshow(image, **({"cmap": "gray"} | how))
-    axis.set_title(title, fontsize=10)
-    axis.set(xticks=[], yticks=[])
 
 
 # %% [basis] Basis and Dimension
