@@ -1,4 +1,4 @@
-"""Vote, mean and pocket in one program: two passes over classes that no line separates."""
+"""Vote, mean and pocket in one program: three passes over classes that no line separates."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from compare.twins import functions
 
 @functions(
     "foundations/voted_perceptron",
-    weight=Array((5,)),
+    weight=Array((2,)),
     bias=Array(()),
-    x=Array((12, 5)),
-    labels=np.tile([-1, 1, 1], 4),
-    order=np.tile(np.arange(12), 2),
+    x=Array((9, 2)),
+    labels=np.tile([-1, 1, 1], 3),
+    order=np.tile(np.arange(9), 4),
 )
 def voted_perceptron(module, weight, bias, x, labels, order):
     given = weight, bias, x, labels, order
