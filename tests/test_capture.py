@@ -187,6 +187,38 @@ def test_one_output_that_is_made_from_another():
         close(ours[key], theirs[key])
 
 
+class TorchIgnorer(nn.Module):
+    """Ignores one of the two, and, of a loop's, the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair, self.out = TorchPair(), nn.Linear(4, 3)
+
+    def forward(self, x):
+        for _ in range(3):
+            second, first = self.pair(x)
+            x = x + self.out(first)
+        return second
+
+
+class JaxIgnorer(fnn.Module):
+    @fnn.compact
+    def __call__(self, x):
+        def step(self, x, _):
+            second, first = JaxPair(name="pair")(x)
+            return x + fnn.Dense(3, name="out")(first), second
+
+        scan = fnn.scan(step, variable_broadcast="params", split_rngs={"params": False}, length=3)
+        return scan(self, x, None)[1][-1]
+
+
+def test_an_output_that_nobody_uses_has_no_gradient():
+    """Though the layer itself uses it; in a scan that is a zero in the stack."""
+    twin = Twin(torch=TorchIgnorer, jax=JaxIgnorer, inputs={"x": Array((5, 3))}, name="ignored")
+    result = climb(twin, steps=2)
+    assert result.verdict == "SAME", trouble(result)
+
+
 TORCH_NAMES = {other: name for name, other in NAMES.items()} | {"max_pool": "max_pool2d"}
 OPTIONS = {"softmax": (-1,), "log_softmax": (-1,), "max_pool": (2,)}
 

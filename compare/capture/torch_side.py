@@ -244,10 +244,15 @@ class Recorder(TorchFunctionMode):
         if value.requires_grad:
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
-            if behind is not value and _is_same(behind, value):  # as in `_given`
-                behind.register_hook(
-                    lambda gradient: gradients.__setitem__(key, gradients.get(key, gradient))
-                )
+            if behind is not value and _is_same(behind, value):
+                # As in `_given`; but the module itself may use what it returns, and nobody the view.
+                written, alias = value._version, value.detach()  # which shares the version
+
+                def without_view(gradient: torch.Tensor) -> None:
+                    if alias._version != written:
+                        gradients.setdefault(key, gradient)
+
+                behind.register_hook(without_view)
 
     def _clone(self, value: torch.Tensor) -> torch.Tensor:
         """A clone, as a later in-place function overwrites what is seen here; one for a value that
