@@ -1,1 +1,1 @@
-"""Recurrent networks: Elman, LSTM and GRU."""
+"""Recurrent networks: Elman, LSTM and GRU, and what is built of them."""
