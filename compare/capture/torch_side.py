@@ -245,7 +245,7 @@ class Recorder(TorchFunctionMode):
             gradients = self.gradients  # a hook that held `self` would hold the graph that holds it
             value.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
             if behind is not value and _is_same(behind, value):
-                # As in `_given`; but the module itself may use what it returns, and nobody the view.
+                # As in `_given`; but the module itself may use what it gives, and nobody the view.
                 written, alias = value._version, value.detach()  # which shares the version
 
                 def without_view(gradient: torch.Tensor) -> None:
