@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,43 @@ class JaxReader(fnn.Module):
     def __call__(self, x):
         second, first = JaxPair(name="pair")(x)
         return fnn.Dense(2, name="out")(fnn.relu(second) + first)
+
+
+class TorchSlope(nn.Module):
+    """A layer and functions inside of torch.func's transformations, and again outside of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        def encode(x):
+            return self.act(torch.sigmoid(self.fc(x)) - 0.5)
+
+        return torch.func.vmap(torch.func.jacrev(encode))(x) * encode(x)[..., None]
+
+
+class JaxSlope(fnn.Module):
+    bias: bool = True
+
+    @fnn.compact
+    def __call__(self, x, *, train=False):
+        fc = fnn.Dense(3, name="fc")
+        outside = fc(x)
+        params = fc.variables["params"]
+
+        def encode(x):
+            return fnn.relu(fnn.sigmoid(x @ params["kernel"] + self.bias * params["bias"]) - 0.5)
+
+        return jax.vmap(jax.jacrev(encode))(x) * fnn.relu(fnn.sigmoid(outside) - 0.5)[..., None]
+
+
+def test_what_torch_func_transforms_is_run_and_not_recorded():
+    twin = Twin(torch=TorchSlope, jax=JaxSlope, inputs={"x": Array((5, 4))})
+    assert climb(twin, steps=1).verdict == "SAME"
+    wrong = replace(twin, jax=JaxSlope(bias=False))
+    assert climb(wrong, steps=1).verdict == "DIVERGED"
 
 
 def test_one_output_that_is_made_from_another():

@@ -177,6 +177,8 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: Any, kwargs: dict) -> Any:
             key = numbered(self._seen, name)
             self._calls.append((name, key, source()))
+            if _transformed():
+                return None
             if key == self._keep:
                 self.calls.append(Call(copy.deepcopy(module), None, _cloned(args), kwargs))
             if self.program is not None:
@@ -215,6 +217,8 @@ class Recorder(TorchFunctionMode):
     def _close(self, name: str, module: nn.Module):
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             _, key, where = self._calls.pop()
+            if _transformed():
+                return output
             if any(output is arg for arg in args) and isinstance(output, torch.Tensor):
                 output = output.view_as(output)  # a place of its own, with its own gradient
             given = [value for _, value in leaves(output, packed=True)]
@@ -267,18 +271,22 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._lift:
             func, args, kwargs = self._lifted(func, args, kwargs)
-        if self.program is None:
+        if self.program is None or _transformed():
             return self._called(func, args, kwargs)
         return self.program.call(func, args, kwargs, lambda: self._called(func, args, kwargs))
 
     def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = KNOWN.get(func)
         path, key, where = self._calls[-1] if self._calls else ("", "", "")
+        inside = path in self._functional and bool(path)
+        if _transformed():
+            if name and not inside:  # it counts, as it does in JAX
+                numbered(self._seen, f"{path}.{name}" if path else name)
+            return func(*args, **kwargs)
         if path == self._keep == "loss" and getattr(nn.functional, func.__name__, None) is func:
             self.calls.append(Call(None, func, _cloned(args), kwargs))
         if name is None:
             return func(*args, **kwargs)
-        inside = path in self._functional and bool(path)
         if inside:
             self.info[key] = Tap(path, name, where, True)
         else:
@@ -319,6 +327,11 @@ class Recorder(TorchFunctionMode):
             return torch.Tensor.double, args, kwargs
         wide = lambda a: torch.float64 if isinstance(a, torch.dtype) and a in LOW else a  # noqa: E731
         return func, tuple(wide(a) for a in args), {k: wide(v) for k, v in kwargs.items()}
+
+
+def _transformed() -> bool:
+    """Whether torch.func transforms what runs: its tensors have no values outside of it."""
+    return not torch.compiler.is_compiling() and bool(torch._C._functorch.peek_interpreter_stack())
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -1,7 +1,8 @@
 """Variational autoencoders, dense and convolutional.
 
 Reference: D. Kingma, M. Welling, "Auto-encoding variational Bayes", ICLR 2014; with relu in place
-of their tanh.
+of their tanh. I. Higgins et al., "beta-VAE: learning basic visual concepts with a constrained
+variational framework", ICLR 2017.
 """
 
 import chex
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["VAE", "ConvVAE", "reparameterize", "elbo_loss"]
+__all__ = ["VAE", "ConvVAE", "reparameterize", "elbo_loss", "beta_vae_loss"]
 
 
 class VAE(nn.Module):
@@ -121,14 +122,18 @@ def reparameterize(mu: jax.Array, logvar: jax.Array, eps: jax.Array) -> jax.Arra
     return mu + jnp.exp(0.5 * logvar) * eps
 
 
-def elbo_loss(outputs: tuple[jax.Array, jax.Array, jax.Array], x: jax.Array) -> jax.Array:
+def elbo_loss(
+    outputs: tuple[jax.Array, jax.Array, jax.Array], x: jax.Array, beta: float = 1.0
+) -> jax.Array:
     """The negative evidence lower bound in nats: summed over pixels and codes, mean over examples.
 
     -ELBO = -E[log p(x|z)] + KL(q(z|x) || N(0, 1)), the expectation by the one draw in `outputs`.
+    A beta above 1 multiplies the KL, and loosens the bound.
 
     Args:
       outputs: (logits, mu, logvar), what the model returns.
       x: the pixels that it encoded, float, in [0, 1].
+      beta: the price of a nat in the code.
 
     Returns: the loss, float ().
     """
@@ -137,7 +142,12 @@ def elbo_loss(outputs: tuple[jax.Array, jax.Array, jax.Array], x: jax.Array) -> 
     bce = optax.sigmoid_binary_cross_entropy(logits, x)
     # KL(N(mu, s^2) || N(0, 1)) = (mu^2 + s^2 - 1 - log s^2) / 2
     kl = 0.5 * (mu**2 + jnp.exp(logvar) - 1 - logvar)
-    return (bce.sum() + kl.sum()) / x.shape[0]
+    return (bce.sum() + beta * kl.sum()) / x.shape[0]
+
+
+def beta_vae_loss(outputs: tuple[jax.Array, jax.Array, jax.Array], x: jax.Array) -> jax.Array:
+    """`elbo_loss` with beta = 4, that of the beta-VAE. Args, returns: as there."""
+    return elbo_loss(outputs, x, beta=4.0)
 
 
 def _conv(features: int) -> nn.Conv:

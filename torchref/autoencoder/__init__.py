@@ -1,1 +1,1 @@
-"""Autoencoders: the variational autoencoder, dense and convolutional."""
+"""Autoencoders: dense, tied, denoising, sparse, contractive, convolutional and variational."""

@@ -1,14 +1,15 @@
 """Variational autoencoders, dense and convolutional.
 
 Reference: D. Kingma, M. Welling, "Auto-encoding variational Bayes", ICLR 2014; with relu in place
-of their tanh.
+of their tanh. I. Higgins et al., "beta-VAE: learning basic visual concepts with a constrained
+variational framework", ICLR 2017.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["VAE", "ConvVAE", "reparameterize", "elbo_loss"]
+__all__ = ["VAE", "ConvVAE", "reparameterize", "elbo_loss", "beta_vae_loss"]
 
 
 class VAE(nn.Module):
@@ -107,15 +108,17 @@ def reparameterize(mu: torch.Tensor, logvar: torch.Tensor, eps: torch.Tensor) ->
 
 
 def elbo_loss(
-    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], x: torch.Tensor
+    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], x: torch.Tensor, beta: float = 1.0
 ) -> torch.Tensor:
     """The negative evidence lower bound in nats: summed over pixels and codes, mean over examples.
 
     -ELBO = -E[log p(x|z)] + KL(q(z|x) || N(0, 1)), the expectation by the one draw in `outputs`.
+    A beta above 1 multiplies the KL, and loosens the bound.
 
     Args:
       outputs: (logits, mu, logvar), what the model returns.
       x: the pixels that it encoded, float, in [0, 1].
+      beta: the price of a nat in the code.
 
     Returns: the loss, float ().
     """
@@ -124,4 +127,11 @@ def elbo_loss(
     bce = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
     # KL(N(mu, s^2) || N(0, 1)) = (mu^2 + s^2 - 1 - log s^2) / 2
     kl = 0.5 * (mu**2 + torch.exp(logvar) - 1 - logvar)
-    return (bce + kl.sum()) / x.shape[0]
+    return (bce + beta * kl.sum()) / x.shape[0]
+
+
+def beta_vae_loss(
+    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    """`elbo_loss` with beta = 4, that of the beta-VAE. Args, returns: as there."""
+    return elbo_loss(outputs, x, beta=4.0)

@@ -20,6 +20,16 @@ VAE = Twin(
     },
 )
 
+VAE_beta = Twin(
+    of="VAE",
+    config={"in_features": 64, "hidden": 16, "latent": 4},
+    inputs={"x": Array((8, 64)), "eps": Array((8, 4))},
+    targets={"x": Array((8, 64))},
+    loss="beta_vae_loss",
+    optimizer=("sgd", {"lr": 0.003, "momentum": 0.9}),
+    data=partial(digits, batch=8, flat=True, scale="unit"),
+)
+
 ConvVAE = Twin(
     config={"image_size": 8, "channels": 1, "width": 4, "latent": 3},
     inputs={"x": Image(8, 1, 8, 8), "eps": Array((8, 3))},

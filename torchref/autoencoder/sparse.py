@@ -1,0 +1,74 @@
+"""The sparse autoencoder: few units of the code are active at a time, however many there are.
+
+Reference: A. Ng, "Sparse autoencoder", CS294A lecture notes, 2011. The defaults are those of their
+exercise on patches of 8 x 8 pixels; the decoder is linear, and without their weight decay.
+"""
+
+import torch
+from torch import nn
+
+from torchref.training.regularisers import l1_penalty, sparsity_penalty
+
+__all__ = ["SparseAutoencoder", "sparse_l1_loss", "sparse_kl_loss"]
+
+
+class SparseAutoencoder(nn.Module):
+    """A sigmoid code, which is returned beside the reconstruction, so that a loss can see it.
+
+    Args:
+      in_features: D, values of an example.
+      hidden: H, units of the code.
+    """
+
+    def __init__(self, in_features: int = 64, hidden: int = 25) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(in_features, hidden)
+        self.decoder = nn.Linear(hidden, in_features)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """float (N, D) -> reconstruction, float (N, D), and code in [0, 1], float (N, H)."""
+        code = torch.sigmoid(self.encoder(x))
+        return self.decoder(code), code
+
+
+def sparse_l1_loss(
+    outputs: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, strength: float = 0.1
+) -> torch.Tensor:
+    """sum (x - y)^2 / 2 + strength sum |code|, mean over examples: it makes each code sparse.
+
+    Args:
+      outputs: reconstruction y and code, what the model returns.
+      x: what it encoded, float (N, D).
+      strength: of the penalty.
+
+    Returns: the loss, float ().
+    """
+    y, code = outputs
+    return _squared_error(y, x) + l1_penalty([code], strength) / x.shape[0]
+
+
+def sparse_kl_loss(
+    outputs: tuple[torch.Tensor, torch.Tensor],
+    x: torch.Tensor,
+    strength: float = 3.0,
+    rho: float = 0.01,
+) -> torch.Tensor:
+    """sum (x - y)^2 / 2, mean over examples, + strength sum_j KL(rho || rho_j): each unit is rare.
+
+    rho_j is the mean of unit j over the batch, so that what one example's loss is depends on the
+    others. Ng takes the mean over all data.
+
+    Args:
+      outputs, x: as in `sparse_l1_loss`.
+      strength: of the penalty.
+      rho: the wanted mean of each unit, in (0, 1).
+
+    Returns: the loss, float ().
+    Raises: ValueError if rho lies outside (0, 1).
+    """
+    y, code = outputs
+    return _squared_error(y, x) + strength * sparsity_penalty(code, rho)
+
+
+def _squared_error(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return (x - y).square().sum() / (2 * x.shape[0])
