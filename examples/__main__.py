@@ -40,7 +40,8 @@ def run(script: str, out: Path | None) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         line = [sys.executable, str(HERE.parent / script), "--json", str(path)]
-        done = subprocess.run(line + (["--out", str(out)] if out else []), check=False)
+        figures = ["--out", str(out / Path(script).parent.name)] if out else []
+        done = subprocess.run(line + figures, check=False)
         found = json.loads(path.read_text()) if path.exists() else []
     if done.returncode not in (0, 1):
         print(f"{script}: exit {done.returncode}", file=sys.stderr)
@@ -81,7 +82,7 @@ def index(rows: list[dict[str, str]], results: dict[tuple[str, str], dict]) -> s
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw all figures into it")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="draw all figures, a folder a room")
     args = parser.parse_args()
     rows, results, wrong = table(), {}, []
     for script in dict.fromkeys(row["example"] for row in rows):
