@@ -308,12 +308,13 @@ class Judge:
                     suffixes = {found[1]: None for found in inputs if found}
                     for group in [calls, *([input_key(g, s) for g in given] for s in suffixes)]:
                         names = [f"{mode}/{kind}/{place}" for place in group]
-                        found = [tensors[name] for name in names if name in tensors]
-                        if not found or (kind == "layer" and len(found) < len(names)):
+                        seen = [tensors[name] for name in names if name in tensors]
+                        # A call whose output nobody uses has no gradient in PyTorch.
+                        unused = kind == "gradient/layer" and group is calls and seen
+                        if len(seen) < len(names) and not unused:
                             continue
                         shakes = [noise.pop(name, 0.0) for name in names]
-                        # A call whose output nobody uses has no gradient in PyTorch.
-                        zeros = np.zeros_like(found[0])
+                        zeros = np.zeros_like(seen[0])
                         stacked = np.stack([tensors.pop(name, zeros) for name in names])
                         first = names[calls.index(key)]
                         tensors[first], noise[first] = stacked, float(np.hypot.reduce(shakes))
