@@ -23,14 +23,14 @@ ImageCaptioner = Twin(
     data=partial(captions, batch=6),
     full={
         "config": {
-            "image_size": (224, 224),
+            "image_size": (64, 64),
             "channels": 3,
             "width": 16,
             "vocab_size": 1000,
             "embedding_size": 512,
             "hidden_size": 512,
         },
-        "inputs": {"images": Image(2, 3, 224, 224), "tokens": Tokens(2, 12, 1000)},
+        "inputs": {"images": Image(2, 3, 64, 64), "tokens": Tokens(2, 12, 1000)},
         "targets": {"targets": Tokens(2, 12, 1000)},
         "data": None,
     },
