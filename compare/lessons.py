@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -225,10 +226,12 @@ def script(path: str) -> None:
     chosen = [args.only] if args.only else list(cells)
     broken = False
     for name in chosen:
-        space = {"__name__": "__lesson__", "__file__": path}
+        module = ModuleType("__lesson__")
+        module.__file__ = path
+        sys.modules[module.__name__] = module  # where classes, Flax's above all, look for their own
         try:
             for text in (head, cells[name]):
-                exec(compile(text, path, "exec"), space)
+                exec(compile(text, path, "exec"), module.__dict__)
         except Exception:
             broken = True
             traceback.print_exc()

@@ -17,11 +17,17 @@ ROWS = table()
 SCRIPT = '''"""A script of two cells."""
 
 # %% Set-up
+import flax.linen as nn
 import numpy as np
 
 from compare.lessons import lesson, script
 
 script(__file__)
+
+
+class Net(nn.Module):  # looks for the module that it is in
+    """A network of its own."""
+
 
 # %% [right] Right
 with lesson("right") as same:
@@ -81,7 +87,7 @@ def test_a_cell_that_fails_or_holds_no_lesson_fails_the_script():
     done = run(text=SCRIPT.replace('same.holds("nothing", False)', "1 / 0"))
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
-    assert 'script.py", line 19' in done.stderr  # the line that it has in the file
+    assert 'script.py", line 25' in done.stderr  # the line that it has in the file
     done = run("--only", "right", text=SCRIPT.replace('lesson("right")', 'lesson("rihgt")'))
     assert done.returncode == 1
     assert "right: the cell has no lesson of its name" in done.stderr

@@ -10,22 +10,23 @@ import contextlib
 import io
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.data.folds import hold_out
-from compare.lessons import both, lesson, script
+from compare.lessons import both, lesson, overlay, script
+from compare.networks import Networks
 from compare.share import to_jax, to_torch
 from jaxnn.layers import activations as jax_activations
+from jaxnn.layers.container import Sequential
 from jaxnn.training.losses import cross_entropy as jax_cross_entropy
 from jaxnn.training.optimizers import sgd as jax_sgd
 from torchref.layers import activations
@@ -49,95 +50,62 @@ def named(name, **more):
     return tuple(partial(getattr(side, name), **more) for side in (jax_activations, activations))
 
 
+class JaxActivation(nn.Module):
+    """f(z), or f(z, a) with a number `a` that is learned."""
+
+    f: Callable
+    a: float | None = None
+
+    @nn.compact
+    def __call__(self, z):
+        if self.a is None:
+            return self.f(z)
+        return self.f(z, self.param("a", nn.initializers.constant(self.a), (1,)))
+
+
+class Activation(torch.nn.Module):
+    """The same in PyTorch."""
+
+    def __init__(self, f, a=None):
+        super().__init__()
+        self.f, self.a = f, None if a is None else torch.nn.Parameter(torch.full((1,), a))
+
+    def forward(self, z):
+        return self.f(z) if self.a is None else self.f(z, self.a)
+
+
+def network(seed, pair, widths, a=None):
+    """Linear layers of such widths, and the activation between them, on both sides."""
+
+    def ours():
+        layers = [each for n in widths[1:] for each in (nn.Dense(n), JaxActivation(pair[0], a))]
+        return Sequential(tuple(layers[:-1]))
+
+    def theirs():
+        sizes = itertools.pairwise(widths)
+        layers = [x for m, n in sizes for x in (torch.nn.Linear(m, n), Activation(pair[1], a))]
+        return torch.nn.Sequential(*layers[:-1])
+
+    return Networks(ours, theirs, np.random.default_rng(seed), np.zeros((1, widths[0])))
+
+
 def digits(rng):
-    """Digits to train on (1438, 64), held out (359, 64), each with labels: JAX's, PyTorch's."""
+    """Digits to train on (1438, 64), held out (359, 64), each with their labels."""
     every = every_digit(flat=True)
-    x, labels = every["x"].astype(np.float64), every["labels"]
-    parts = [part[index] for index in hold_out(len(x), 0.2, rng) for part in (x, labels)]
-    return jax.tree.map(to_jax, parts), jax.tree.map(to_torch, parts)
+    index = hold_out(len(every["labels"]), 0.2, rng)
+    return [every[name][part] for part in index for name in ("x", "labels")]
 
 
-def network(rng, sizes, a=None):
-    """Layers of weights `w` and biases `b`, as He et al. start them: JAX's, PyTorch's.
-
-    Args:
-      a: the start of a number `a` that each hidden layer's activation learns, if it does.
-    """
-    layers = []
-    for fan_in, fan_out in itertools.pairwise(sizes):
-        w = rng.standard_normal((fan_in, fan_out)) * (2 / fan_in) ** 0.5
-        learned = {} if a is None or fan_out == sizes[-1] else {"a": np.array([a])}
-        layers.append({"w": w, "b": np.zeros(fan_out), **learned})
-    return jax.tree.map(to_jax, layers), jax.tree.map(to_torch, layers)
-
-
-def logits(layers, x, activation):
-    """The network, in either framework: activation(z, layer) of each sum but the last."""
-    for layer in layers[:-1]:
-        x = activation(x @ layer["w"] + layer["b"], layer)
-    return x @ layers[-1]["w"] + layers[-1]["b"]
-
-
-class Run(NamedTuple):
-    """What training gave: weights, losses (steps,), each `a` (layers, steps), share right."""
-
-    layers: Any
-    losses: Any
-    a: Any
-    right: Any
-
-
-def train(rng, start, pair, data, steps, lr):
-    """SGD on batches of 64, judged by what is held out: JAX's run, PyTorch's.
-
-    Args:
-      start, pair, data: layers, activation and digits of JAX and of PyTorch.
-    """
-    (x, labels, held_x, held), (tx, tlabels, theld_x, theld) = data
-    order = epochs(rng, len(labels), 64)
-    batches = np.stack([next(order) for _ in range(steps)])
-    rule = jax_sgd(lr=lr)
-
-    @jax.jit
-    def run(layers):
-        def step(carry, index):
-            layers, state = carry
-            loss, slopes = jax.value_and_grad(
-                lambda p: jax_cross_entropy(logits(p, x[index], pair[0]), labels[index])
-            )(layers)
-            updates, state = rule.update(slopes, state, layers)
-            layers: Any = optax.apply_updates(layers, updates)
-            return (layers, state), (loss, [p["a"][0] for p in layers if "a" in p])
-
-        (layers, _), seen = jax.lax.scan(step, (layers, rule.init(layers)), to_jax(batches))
-        right = logits(layers, held_x, pair[0]).argmax(1) == held
-        return layers, seen[0], jnp.array(seen[1]), right.mean(dtype="float64")
-
-    layers = jax.tree.map(lambda p: p.clone().requires_grad_(), start[1])
-    optimizer, losses, path = sgd(jax.tree.leaves(layers), lr=lr), [], []
-    for index in torch.from_numpy(batches):
-        optimizer.zero_grad()
-        loss = cross_entropy(logits(layers, tx[index], pair[1]), tlabels[index])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-        path.append([p["a"].item() for p in layers if "a" in p])
-    right = (logits(layers, theld_x, pair[1]).argmax(1) == theld).double().mean()
-    theirs = layers, torch.tensor(losses), torch.tensor(path).T, right
-    return Run(*jax.tree.map(np.asarray, run(start[0]))), Run(
-        *jax.tree.map(lambda t: t.detach().numpy(), theirs)
-    )
-
-
-def plain(name):
-    """The same as `train` wants it: a function of z and of the layer, which is not looked at."""
-    return tuple((lambda z, layer, f=f: f(z)) for f in named(name))
+def train(rng, nets, x, labels, steps, lr):
+    """SGD on batches of 64, a step at a time: an iterator of the losses of both."""
+    batches = (((x[i],), (labels[i],)) for i in itertools.islice(epochs(rng, len(x), 64), steps))
+    rules = jax_sgd(lr=lr), partial(sgd, lr=lr)
+    return nets.train(batches, (jax_cross_entropy, cross_entropy), rules)
 
 
 def twice(axis, x, lines, color, label):
-    """One line of each framework."""
-    axis.plot(x, lines[0], color=color, lw=5, alpha=0.35, label=label)
-    axis.plot(x, lines[1], color=color, ls="--", lw=1.2)
+    """One line of each framework over the same x."""
+    overlay(axis, (x, lines[0]), (x, lines[1]), color, label)
 
 
 # %% [sigmoid] Sigmoid Function
@@ -226,17 +194,17 @@ with lesson("relu") as same:
 
     # A unit is dead when no example reaches it: its sum is negative for all of them, its slope 0,
     # and no gradient will ever change it. Steps that are too large throw units off the data.
-    data, start, dead = digits(same.rng), network(same.rng, (64, 100, 10)), []
-    rates, steps = (0.05, 0.5, 1.0, 1.25, 1.5), 800 if same.full else 300
+    x, labels, held_x, held = digits(same.rng)
+    rates, dead, seed = (0.05, 0.5, 1.0, 1.25, 1.5), [], same.rng.integers(2**32)
+    steps = 800 if same.full else 300
     for lr in rates:
-        found = train(same.rng, start, plain("relu"), data, steps, lr)
+        nets = network(seed, named("relu"), (64, 100, 10))
+        losses = np.array([*train(same.rng, nets, x, labels, steps, lr)]).T
         if lr < 1:  # larger steps multiply what was rounded, too
-            same(f"trained at {lr}", *(side.layers for side in found))
-        x = np.asarray(data[1][0])
-        dead.append(
-            [(x @ p["w"] + p["b"] <= 0).all(0).sum() for p in (side.layers[0] for side in found)]
-        )
-        right = [side.right for side in found]
+            same(f"trained at {lr}", *nets.state())
+        sums = [x @ each["0.weight"].T + each["0.bias"] for each in nets.state()]
+        dead.append([(each <= 0).all(0).sum() for each in sums])
+        right = nets.accuracy(held_x, held)
         print(f"rate {lr}: {dead[-1][1]} dead, {right[1]:.3f} right on held-out digits")
         same.holds("learns", lr > 1 or min(right) > 0.9)
     same.holds("a small rate kills none, a large one many", max(dead[0]) < 1 < 20 < min(dead[-1]))
@@ -339,35 +307,34 @@ with lesson("tanh") as same:
 
     # So every net of tanh is one of sigmoids with other weights: twice those of the hidden layer,
     # twice those behind it, and a bias that takes off their sum.
-    data, start = digits(same.rng), network(same.rng, (64, 32, 10))
-    (hidden, last), (x, labels, *_) = start[0], data[0]
-    disguised = [
-        {"w": 2 * hidden["w"], "b": 2 * hidden["b"]},
-        {"w": 2 * last["w"], "b": last["b"] - last["w"].sum(0)},
-    ]
-    by_tanh, by_sigmoid = plain("tanh"), plain("sigmoid")
-    other = logits(start[1], data[1][0], by_tanh[1])
-    same("the same net", logits(disguised, x, by_sigmoid[0]), other)
+    x, labels, held_x, held = digits(same.rng)
+    seed, runs = same.rng.integers(2**32), {}
+    nets = {name: network(seed, named(name), (64, 32, 10)) for name in ("tanh", "sigmoid")}
+    ours, theirs = nets["tanh"].state()
+    hidden = jax.nn.sigmoid(2 * (x @ ours["0.weight"].T + ours["0.bias"]))
+    disguised = (2 * hidden - 1) @ ours["2.weight"].T + ours["2.bias"]
+    same("the same net", disguised, nets["tanh"](x)[1])
 
     # They are not trained alike. Outputs of a sigmoid are all positive, so for one example all
     # weights into a unit are pushed the same way; tanh is centred.
-    runs = {}
-    for name, pair in (("tanh", by_tanh), ("sigmoid", by_sigmoid)):
-
-        def loss(layers, activation=pair[0]):
-            return jax_cross_entropy(logits(layers, x[:1], activation), labels[:1])
-
-        signs = np.sign(jax.grad(loss)(start[0])[1]["w"])
-        one_way = (abs(signs.sum(0)) == len(signs)).all()
-        same.holds(
-            f"{name}: {'one way' if name == 'sigmoid' else 'both'}", one_way == (name == "sigmoid")
-        )
-        runs[name] = train(same.rng, start, pair, data, 600 if same.full else 200, 0.1)
-        ours, theirs = runs[name]
-        same(f"trained, {name}", ours[:2], theirs[:2])
-        print(f"{name}: {[f'{side.right:.3f}' for side in runs[name]]} right on held-out digits")
-    same.holds("tanh learns", min(side.right for side in runs["tanh"]) > 0.9)
-    late = {name: found[1].losses[-50:].mean() for name, found in runs.items()}
+    one, tone = both(labels[:1])
+    for name, each in nets.items():
+        cost = cross_entropy(each.torch(to_torch(x[:1]).double()), tone)
+        (tpush,) = torch.autograd.grad(cost, each.torch[2].weight)
+        push = jax.grad(
+            lambda p, net=each.jax: jax_cross_entropy(net.apply({"params": p}, x[:1]), one)
+        )(each.variables["params"])["2"]["kernel"]
+        same(f"push of one example, {name}", push.T, tpush)
+        one_way = (abs(tpush.sign().sum(1)) == 32).all().item()
+        same.holds(f"all one way with {name}: {one_way}", one_way == (name == "sigmoid"))
+        steps = 600 if same.full else 200
+        runs[name] = np.array([*train(same.rng, each, x, labels, steps, 0.3)]).T
+        same(f"losses, {name}", *runs[name])
+        same(f"trained, {name}", *each.state())
+        right = each.accuracy(held_x, held)
+        print(f"{name}: {right[0]:.3f} and {right[1]:.3f} right on held-out digits")
+        same.holds("tanh learns", name == "sigmoid" or min(right) > 0.9)
+    late = {name: losses[:, -50:].mean() for name, losses in runs.items()}
     same.holds("and sooner", late["tanh"] < 0.7 * late["sigmoid"])
     if (axes := same.axes(1, 2, height=4)) is not None:
         twice(axes[0], z[:201], (value[:201], tvalue[:201]), "C0", "tanh(z)")
@@ -376,9 +343,8 @@ with lesson("tanh") as same:
         twice(axes[0], z[:201], sigmoids, "C2", "sigmoid")
         axes[0].set(xlabel="z")
         axes[0].legend()
-        for i, (name, found) in enumerate(runs.items()):
-            losses = [side.losses for side in found]
-            twice(axes[1], range(len(found[0].losses)), losses, f"C{2 * i}", name)
+        for i, (name, losses) in enumerate(runs.items()):
+            twice(axes[1], range(steps), losses, f"C{2 * i}", name)
         axes[1].set(xlabel="step", ylabel="cross-entropy", title="the same start, on digits")
         axes[1].legend()
 
@@ -393,7 +359,7 @@ with lesson("leaky_relu") as same:
     one, tone = both(np.array([-1.0]))
     same("leaky relu of -1", jax.nn.leaky_relu(one), torch.nn.functional.leaky_relu(tone))
     starts = nn.PReLU().init(jax.random.key(0), one)["params"], torch.nn.PReLU().weight
-    same("PReLU starts at, in Flax", starts[0]["negative_slope"], 0.01, 1e-6)
+    same("PReLU starts at, in Flax", starts[0]["negative_slope"], np.float32(0.01))
     same("and in PyTorch", 0.25, starts[1][0])
     # At 0 jax.nn takes the slope 1 (z >= 0), torch a (z > 0); the twin is as torch.
     pairs = named("leaky_relu"), (jax.nn.leaky_relu, activations.leaky_relu)
@@ -403,15 +369,20 @@ with lesson("leaky_relu") as same:
 
     # dL/da sums what is negative: dL/dy z. On digits, from three starts, one a for each of two
     # hidden layers.
-    data, steps, paths = digits(same.rng), 1000 if same.full else 300, {}
-    pair = tuple((lambda z, p, f=f: f(z, p["a"])) for f in named("prelu"))
+    x, labels, held_x, held = digits(same.rng)
+    steps, paths = 1000 if same.full else 300, {}
     for begin in (0.01, 0.25, 1.0):
-        start = network(same.rng, (64, 32, 32, 10), a=begin)
-        found = train(same.rng, start, pair, data, steps, 0.1)
-        same(f"trained from {begin}", *found)
-        same.holds("learns", min(side.right for side in found) > 0.9)
-        paths[begin] = [side.a for side in found]
-        print(f"from {begin}: a = {paths[begin][1][:, -1]}, {found[1].right:.3f} right")
+        nets = network(same.rng.integers(2**32), named("prelu"), (64, 32, 32, 10), begin)
+        path = [
+            [(each["1.a"][0], each["3.a"][0]) for each in nets.state()]
+            for _ in train(same.rng, nets, x, labels, steps, 0.2)
+        ]
+        paths[begin] = np.moveaxis(np.array(path), 0, -1)  # (side, layer, step)
+        same(f"slopes from {begin}", *paths[begin])
+        same(f"trained from {begin}", *nets.state())
+        right = nets.accuracy(held_x, held)
+        print(f"from {begin}: a = {paths[begin][1][:, -1]}, {right[1]:.3f} right")
+        same.holds("learns", min(right) > 0.9)
     same.holds("a is learned", (abs(paths[1.0][1][:, -1] - 1) > 0.05).all())
     if (axes := same.axes(1, 2, height=4)) is not None:
         for i, (a, (ours, theirs)) in enumerate(shapes.items()):
@@ -423,7 +394,7 @@ with lesson("leaky_relu") as same:
                 label = None if layer else f"from {begin}"
                 twice(axes[1], range(steps), [side[layer] for side in found], f"C{i}", label)
         axes[1].set(xlabel="step", ylabel="a", title="PReLU: two layers' slopes")
-        axes[1].legend()
+        axes[1].legend(loc="upper center")
 
 # %% [swish] Swish Function
 # z s(beta z): z/2 at beta = 0, SiLU at 1, relu in the limit. GELU, z Phi(z), is of the same shape.
@@ -453,15 +424,19 @@ with lesson("swish") as same:
     same.holds("the defaults differ by 5e-4", 4e-4 < off["tanh"][1].max() < 6e-4)
 
     # beta learned: one for each hidden layer, from 1.
-    data, steps = digits(same.rng), 1000 if same.full else 300
-    start = network(same.rng, (64, 32, 32, 10), a=1.0)
-    pair = tuple((lambda z, p, f=f: f(z, p["a"])) for f in named("swish"))
-    run = train(same.rng, start, pair, data, steps, 0.2)
-    same("trained", *run)
-    betas = [side.a for side in run]
-    print(f"beta learned: {betas[1][:, -1]}, {run[1].right:.3f} right on held-out digits")
+    x, labels, held_x, held = digits(same.rng)
+    steps = 1000 if same.full else 300
+    nets = network(same.rng.integers(2**32), named("swish"), (64, 32, 32, 10), 1.0)
+    path = [
+        [(each["1.a"][0], each["3.a"][0]) for each in nets.state()]
+        for _ in train(same.rng, nets, x, labels, steps, 0.3)
+    ]
+    betas, right = np.moveaxis(np.array(path), 0, -1), nets.accuracy(held_x, held)
+    same("betas", betas[0], betas[1])
+    same("trained", *nets.state())
+    print(f"beta learned: {betas[1][:, -1]}, {right[1]:.3f} right on held-out digits")
     same.holds("they moved", (abs(betas[1][:, -1] - 1) > 0.02).all())
-    same.holds("learns", min(side.right for side in run) > 0.9)
+    same.holds("learns", min(right) > 0.9)
     if (axes := same.axes(1, 3, height=4)) is not None:
         for i, (beta, (ours, theirs)) in enumerate(shapes.items()):
             twice(axes[0], z, (ours[0], theirs[0]), f"C{i}", f"beta = {beta:g}")
