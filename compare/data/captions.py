@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 
 import numpy as np
@@ -30,7 +31,7 @@ def captions(
 
     Returns: an iterator of what `captioned` gives, with N = B.
     """
-    among = np.arange(len(every_digit()["labels"])) if among is None else among
+    among = np.arange(len(_digits()["labels"])) if among is None else among
     return (captioned(rng.choice(among, (batch, 2))) for _ in count())
 
 
@@ -45,8 +46,13 @@ def captioned(pairs: np.ndarray) -> dict[str, np.ndarray]:
       `VOCABULARY`.
     Raises: IndexError for an index beyond; ModuleNotFoundError without scikit-learn.
     """
-    digits = every_digit()
+    digits = _digits()
     images = np.concatenate([digits["x"][pairs[:, 0]], digits["x"][pairs[:, 1]]], axis=-1)
     words = digits["labels"][pairs]
     tokens = np.insert(words, 0, START, axis=1)
     return {"images": images, "tokens": tokens, "targets": np.insert(words, 2, END, axis=1)}
+
+
+@cache
+def _digits() -> dict[str, np.ndarray]:
+    return every_digit()
