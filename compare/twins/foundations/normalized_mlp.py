@@ -6,7 +6,7 @@ from compare import Array, Labels, Twin
 from compare.data.digits import digits
 
 NormalizedMLP = Twin(
-    config={"in_features": 64, "hidden": (16, 12), "out_features": 10},
+    config={"in_features": 64, "hidden": (12,), "out_features": 10},
     inputs={"x": Array((16, 64))},
     targets={"labels": Labels(16, 10)},
     loss="cross_entropy",
