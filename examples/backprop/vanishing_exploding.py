@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from sklearn.datasets import load_digits
 
 from compare.data.batches import epochs
+from compare.data.digits import every_digit
 from compare.lessons import both, lesson, overlay, script
 from compare.share import to_jax, to_torch
 from jaxnn.layers import activations as jax_activations
@@ -40,10 +40,9 @@ WIDTH = 64  # of every layer, and of a digit
 
 def digits(rng):
     """Standardised digits (1797, 64) and their labels, in both frameworks, in a random order."""
-    x, labels = load_digits(return_X_y=True)
-    order = rng.permutation(len(labels))
-    x = (x[order] - x.mean()) / x.std()
-    return both(x), both(labels[order])
+    every = every_digit(flat=True)
+    order = rng.permutation(len(every["labels"]))
+    return both(every["x"][order].astype(np.float64)), both(every["labels"][order])
 
 
 def network(rng, depth, make, tmake, **options):
@@ -113,13 +112,15 @@ def gradients(params, layers, x, labels):
 
 
 def trained(rng, params, layers, x, labels, steps, clips=None, **options):
-    """Losses of `steps` batches of 64 by SGD, and the accuracy on all digits, by both frameworks.
+    """Losses of `steps` batches of 64 by SGD, and the accuracy on 397 digits that are held out.
 
     Args:
       clips: optax's transformation of gradients, and a function of torch's parameters.
       options: of the optimizer.
+
+    Returns: losses and accuracy of JAX, and of PyTorch.
     """
-    order = epochs(rng, len(x[1]), 64)
+    order, held_out = epochs(rng, 1400, 64), slice(1400, None)
     batches = np.stack([next(order) for _ in range(steps)])
     clip, tclip = clips or (optax.identity(), lambda parameters: None)
     rule = optax.chain(clip, jax_sgd(**options))
@@ -135,7 +136,7 @@ def trained(rng, params, layers, x, labels, steps, clips=None, **options):
             return (optax.apply_updates(params, updates), state), cost
 
         (params, _), costs = jax.lax.scan(step, (params, rule.init(params)), to_jax(batches))
-        right = logits(params, x[0], layers[0]).argmax(1) == labels[0]
+        right = logits(params, x[0][held_out], layers[0]).argmax(1) == labels[0][held_out]
         return costs, right.mean(dtype="float64")
 
     parameters, tcosts = [p.clone().requires_grad_() for p in params[1]], []
@@ -147,7 +148,7 @@ def trained(rng, params, layers, x, labels, steps, clips=None, **options):
         tclip(parameters)
         optimizer.step()
         tcosts.append(cost.detach())
-    right = tlogits(parameters, x[1], layers[1]).argmax(1) == labels[1]
+    right = tlogits(parameters, x[1][held_out], layers[1]).argmax(1) == labels[1][held_out]
     return run(params[0]), (torch.stack(tcosts), right.double().mean())
 
 
@@ -261,7 +262,7 @@ with lesson("techniques") as same:
         params = network(same.rng, depth, *makers, **options)
         pair = gradients(params, layers, x, labels)
         same(f"gradients, {name}", *(np.log(each) for each in pair))
-        run, trun = trained(same.rng, params, layers, x, labels, 400 if same.full else 150, lr=0.02)
+        run, trun = trained(same.rng, params, layers, x, labels, 400 if same.full else 150, lr=0.01)
         # Where costs jump, rounding grows from step to step.
         same(f"training, {name}", run, trun, 1e-6)
         found[name] = pair, run, trun
@@ -411,7 +412,7 @@ with lesson("skip_connections") as same:
             ratio = flows[key][1][0] / flows[key][1][-1]
             print(f"{key}: first over last gradient {ratio:.0e}, {trun[1]:.2f} right")
             if name == "residual":
-                same.holds("the gradient arrives", 0.3 < ratio < 10)
+                same.holds("the gradient arrives", 0.1 < ratio < 30)
                 same.holds("and the net learns", trun[1] > 0.7)
             else:
                 same.holds("it shrinks by sqrt 2 a layer", ratio < 1.3**-depth)
