@@ -24,6 +24,8 @@ from compare.lessons import both, lesson, overlay, picture, script
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import backprop as jax_backprop
+from jaxnn.foundations.mlp import MLP as JaxMLP
+from jaxnn.foundations.normalized_mlp import NormalizedMLP as JaxNormalizedMLP
 from jaxnn.gan import dcgan as jax_dcgan
 from jaxnn.layers import layer_norm as jax_layer_norm
 from jaxnn.layers import norm as jax_norm
@@ -35,6 +37,8 @@ from jaxnn.training.optimizers import adam as jax_adam
 from jaxnn.training.optimizers import sgd as jax_sgd
 from jaxnn.training.steps import TrainState
 from torchref.foundations import backprop
+from torchref.foundations.mlp import MLP
+from torchref.foundations.normalized_mlp import NormalizedMLP
 from torchref.gan import dcgan
 from torchref.layers import layer_norm, norm, reparametrised
 from torchref.training.losses import cross_entropy
@@ -80,37 +84,27 @@ def flat(x):
 # variance of 1 over the batch, whatever the weights: z_hat = (z - mean) / sqrt(var + eps).
 with lesson("why") as same:
     x, labels, held_x, held = split(same.rng, flat=True)
-    depth, width, steps = 10, 32, 800 if same.full else 200
+    depth, steps = 10, 800 if same.full else 250
     seed, losses, spread, sums = same.rng.integers(2**32), {}, {}, {}
 
     def into_relus(nets, x):
         """What goes into each relu in training mode; nothing is kept of the batch."""
         kept = {"mutable": ["batch_stats", "intermediates"], "capture_intermediates": True}
         run = jax.jit(lambda given, x: nets.jax.apply(given, x, train=True, **kept)[1])
-        seen, found = run(nets.variables, to_jax(x))["intermediates"], []
-        h, layers = to_torch(x), copy.deepcopy(nets.torch).train()
+        seen, found = run(nets.variables, to_jax(x))["intermediates"]["layers"], []
+        h, layers = to_torch(x), copy.deepcopy(nets.torch).train().layers
         for place, (layer, after) in enumerate(itertools.pairwise(layers)):
             h = layer(h)
             if isinstance(after, torch.nn.ReLU):
                 found.append((seen[str(place)]["__call__"][0], h.detach()))
         return [np.stack(side) for side in zip(*found, strict=True)]
 
-    def deep(linear, normalise, relu):
-        """Ten layers, each normalised before its relu if it is to be, and one for the classes."""
-        for size in (64, *[width] * (depth - 1)):
-            yield linear(size, width)
-            yield from [normalise(width)] if normalise else []
-            yield relu
-        yield linear(width, 10)
-
-    for name in ("plain", "normalised"):
-        norms = (jax_norm.BatchNorm, torch.nn.BatchNorm1d) if name == "normalised" else (None, None)
-        nets = network(
-            seed,
-            x,
-            partial(deep, lambda _, n: nn.Dense(n), norms[0], nn.relu),
-            partial(deep, torch.nn.Linear, norms[1], torch.nn.ReLU()),
-        )
+    sizes = {"in_features": 64, "hidden": (32,) * depth, "out_features": 10}
+    for name, kinds in {
+        "plain": (JaxMLP, MLP),
+        "normalised": (JaxNormalizedMLP, NormalizedMLP),
+    }.items():
+        nets = Networks(*kinds, np.random.default_rng(seed), x[:2], **sizes)
         sums[name] = into_relus(nets, x[:500])
         spread[name] = [side.std(1).mean(1) for side in sums[name]]
         same(f"spread of the sums, {name}", *spread[name])
@@ -429,46 +423,38 @@ with lesson("alternatives") as same:
     seed, steps, found = same.rng.integers(2**32), 600 if same.full else 150, {}
     x, labels, held_x, held = split(same.rng)
 
-    plain = {"elementwise_affine": False}  # their scales are laid out as the images are
+    def block(side, name, i, o, size, stride):
+        """A convolution to o channels of size by size, its normalisation and a relu: 0 is JAX's."""
+        conv: Any = (JaxConv2d, torch.nn.Conv2d)[side](i, o, 3, stride=stride, padding=1)
+        relu = (nn.relu, torch.nn.ReLU())[side]
+        within, kept, remade = (
+            (jax_layer_norm, jax_norm, jax_reparametrised),
+            (layer_norm, norm, reparametrised),
+        )[side]
+        shape: Any = ((size, size, o), (o, size, size))[side]
+        match name:
+            case "batch":
+                return conv, kept.BatchNorm(o), relu
+            case "layer":  # learned scales would be laid out as the images are
+                return conv, within.LayerNorm(shape, elementwise_affine=False), relu
+            case "group":
+                return conv, within.GroupNorm(4, o), relu
+            case "instance":
+                return conv, kept.InstanceNorm(o), relu
+            case "RMS":
+                return conv, within.RMSNorm(shape, elementwise_affine=False), relu
+            case "weight":
+                return remade.WeightNorm(conv), relu
+            case "spectral":
+                return remade.SpectralNorm(conv), relu
+        return conv, relu
 
-    def block(name, i, o, size, stride):
-        """JAX: a convolution to o channels of size by size, with its normalisation, and a relu."""
-        conv = JaxConv2d(i, o, 3, stride=stride, padding=1)
-        if name in ("weight", "spectral"):
-            return [getattr(jax_reparametrised, f"{name.title()}Norm")(conv), nn.relu]
-        norms = {
-            "batch": partial(jax_norm.BatchNorm, o),
-            "layer": partial(jax_layer_norm.LayerNorm, (size, size, o), **plain),
-            "group": partial(jax_layer_norm.GroupNorm, 4, o),
-            "instance": partial(jax_norm.InstanceNorm, o),
-            "RMS": partial(jax_layer_norm.RMSNorm, (size, size, o), **plain),
-        }
-        return [conv, *([norms[name]()] if name in norms else []), nn.relu]
-
-    def tblock(name, i, o, size, stride):
-        """PyTorch: the same."""
-        conv = torch.nn.Conv2d(i, o, 3, stride=stride, padding=1)
-        if name in ("weight", "spectral"):
-            return [getattr(reparametrised, f"{name.title()}Norm")(conv), torch.nn.ReLU()]
-        norms = {
-            "batch": partial(norm.BatchNorm, o),
-            "layer": partial(layer_norm.LayerNorm, [o, size, size], **plain),
-            "group": partial(layer_norm.GroupNorm, 4, o),
-            "instance": partial(norm.InstanceNorm, o),
-            "RMS": partial(layer_norm.RMSNorm, [o, size, size], **plain),
-        }
-        return [conv, *([norms[name]()] if name in norms else []), torch.nn.ReLU()]
-
-    def net(name, make, *end):
-        return [*make(name, 1, 8, 8, 1), *make(name, 8, 16, 4, 2), *end]
+    def net(side, name):
+        end = (flat, nn.Dense(10)), (torch.nn.Flatten(), torch.nn.Linear(256, 10))
+        return *block(side, name, 1, 8, 8, 1), *block(side, name, 8, 16, 4, 2), *end[side]
 
     for name in ("none", *averaged, "weight", "spectral"):
-        nets = network(
-            seed,
-            x,
-            lambda name=name: net(name, block, flat, nn.Dense(10)),
-            lambda name=name: net(name, tblock, torch.nn.Flatten(), torch.nn.Linear(256, 10)),
-        )
+        nets = network(seed, x, partial(net, 0, name), partial(net, 1, name))
         losses = train(np.random.default_rng(seed), nets, x, labels, steps, 0.02, batch=16)
         found[name] = losses, nets.accuracy(held_x, held)
         same(f"losses, {name}", losses[0], losses[1])
