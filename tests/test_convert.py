@@ -24,12 +24,12 @@ def state(twin, dtype=None, seed=0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     with torch.device("meta"):
         model = twin.build("torch")
-    found = {}
-    for name, tensor in model.state_dict().items():
+    found, tied = {}, {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
         wanted = np.dtype(str(tensor.dtype).removeprefix("torch."))
         wanted = np.dtype(dtype) if dtype and wanted.kind == "f" else wanted
         raw = rng.integers(0, 256, tensor.numel() * wanted.itemsize, np.uint8)
-        found[name] = raw.view(wanted).reshape(tuple(tensor.shape))
+        found[name] = tied.setdefault(id(tensor), raw.view(wanted).reshape(tuple(tensor.shape)))
     return found
 
 
