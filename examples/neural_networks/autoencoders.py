@@ -207,7 +207,7 @@ with lesson("encoder_decoder") as same:
         print(f"{name or 'Untied'}: {counts[name][1]} parameters, error {quality[name][1]:.4f}")
     same("parameters", *np.transpose([*counts.values()]))
     same.holds("half of the parameters", counts["Tied"][0] < 0.55 * counts[""][0])
-    same.holds("for nearly the same", max(quality["Tied"]) < 1.6 * max(quality[""]))
+    same.holds("for less than twice the error", max(quality["Tied"]) < 2 * max(quality[""]))
     if (axes := same.axes(1, 2, height=4)) is not None:
         for digit in range(10):
             chosen = truth == digit
