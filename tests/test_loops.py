@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold
 
 import jaxnn.training.losses as jax_losses
 import torchref.training.losses as torch_losses
-from compare.data.digits import digits, every_digit
+from compare.data.digits import digits, every_digit, split_digits
 from compare.data.folds import hold_out, k_fold
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.foundations.mlp import MLP
@@ -151,6 +151,22 @@ def test_every_digit_is_what_batches_are_drawn_from():
         found = np.flatnonzero((whole["x"] == x).all(1))
         assert len(found)
         assert (whole["labels"][found] == label).all()
+
+
+def test_digits_are_split_into_what_is_trained_on_and_what_is_not():
+    x, labels, held_x, held = split_digits(np.random.default_rng(0), share=0.1, flat=True)
+    assert (x.shape, labels.shape, held_x.shape, held.shape) == (
+        (1617, 64),
+        (1617,),
+        (180, 64),
+        (180,),
+    )
+    assert x.dtype == np.float64
+    whole = every_digit(flat=True)
+    rows = sorted(map(tuple, np.c_[np.r_[x, held_x], np.r_[labels, held]]))
+    assert rows == sorted(map(tuple, np.c_[whole["x"].astype(float), whole["labels"]]))
+    with pytest.raises(ValueError, match="share"):
+        split_digits(np.random.default_rng(0), share=1.0)
 
 
 def network():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from compare.data.batches import epochs, require
+from compare.data.folds import hold_out
 
-__all__ = ["binary_digits", "digits", "every_digit"]
+__all__ = ["binary_digits", "digits", "every_digit", "split_digits"]
 
 
 def digits(
@@ -62,6 +64,26 @@ def every_digit(
     """
     count, draw = _drawing(size, channels, flat, scale, classes)
     return draw(np.arange(count))
+
+
+def split_digits(
+    rng: np.random.Generator, *, share: float = 0.25, **how: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All digits, shuffled: some to train on, and some that are held out.
+
+    Args:
+      rng: shuffles.
+      share: of the digits held out, between 0 and 1.
+      how: size, channels, flat, scale, classes, as in `every_digit`.
+
+    Returns: x float64 (N, C, S, S) or (N, C*S*S), labels int64 (N,), and the same of the M held
+      out; N + M is 1797 with all classes.
+    Raises: as `every_digit`, and ValueError for a share that leaves none.
+    """
+    every = every_digit(**how)
+    x, labels = every["x"].astype(np.float64), every["labels"]
+    kept, held_out = hold_out(len(x), share, rng)
+    return x[kept], labels[kept], x[held_out], labels[held_out]
 
 
 def binary_digits(

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from compare.data.batches import epochs
-from compare.data.digits import every_digit
-from compare.data.folds import hold_out
+from compare.data.digits import split_digits
 from compare.lessons import both, lesson, overlay, script
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
@@ -141,14 +140,6 @@ def network(seed, pair, widths, a=None):
     return Networks(ours, theirs, np.random.default_rng(seed), np.zeros((1, widths[0])))
 
 
-def digits(rng):
-    """Digits to train on (1438, 64), held out (359, 64), each with their labels."""
-    every = every_digit(flat=True)
-    index = hold_out(len(every["labels"]), 0.2, rng)
-    every["x"] = every["x"].astype(np.float64)
-    return [every[name][part] for part in index for name in ("x", "labels")]
-
-
 def train(rng, nets, x, labels, steps, lr):
     """SGD on batches of 64, a step at a time: an iterator of the losses of both."""
     batches = (((x[i],), (labels[i],)) for i in itertools.islice(epochs(rng, len(x), 64), steps))
@@ -202,7 +193,7 @@ with lesson("sigmoid") as same:
 
     # In depth: dL/dz_l = (dL/dz_(l+1) W^T) s'(z_l), and s' <= 1/4, so that a layer passes on at
     # most |W| / 4 of what arrives, |W| the largest singular value.
-    x, labels, *_ = digits(same.rng)
+    x, labels, *_ = split_digits(same.rng, flat=True)
     weights = [same.rng.standard_normal((64, 64)) / 8 for _ in range(12)]
     weights.append(same.rng.standard_normal((64, 10)) / 8)
     norms = arriving(weights, named("sigmoid"), x[:200], labels[:200])
@@ -250,7 +241,7 @@ with lesson("relu") as same:
     same.holds("0 at 0, else 1", (theirs == (z != 0)).all())
 
     # For training it does not matter: no sum is ever exactly 0.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     seed, nets = same.rng.integers(2**32), {}
     for c in (0.0, 1.0):
         nets[c] = network(seed, with_kink(c), (64, 100, 10))
@@ -342,7 +333,7 @@ with lesson("softmax") as same:
 
     # Softmax regression without autodiff, from large random weights, that are surely wrong:
     # dL/dW = x^T dL/dz / N.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     (jx, tx), (jy, ty) = both(x), both(np.eye(10)[labels])
     (w, tw), right = both(same.rng.standard_normal((64, 10))), {}
 
@@ -397,7 +388,7 @@ with lesson("tanh") as same:
 
     # The same weights, the same digits, twelve layers: what arrives at the first. A sigmoid that is
     # stretched to be a tanh, 2 s(2z) - 1, is one backward, too: the slope at 0 is what matters.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     weights = [same.rng.standard_normal((64, 64)) / 8 for _ in range(12)]
     weights.append(same.rng.standard_normal((64, 10)) / 8)
     stretched = [lambda z, f=f: 2 * f(2 * z) - 1 for f in named("sigmoid")]
@@ -460,30 +451,30 @@ with lesson("leaky_relu") as same:
     same.holds("0 to the left, where the leaky one has a", (tzero[:20] == 0).all())
     same("a", theirs[0][:20], np.full((20, 1), 0.1))
 
-    # A relu layer that steps of 1.5 have half killed is trained on, at 0.3: as relu, or leaky.
-    x, labels, held_x, held = digits(same.rng)
+    # A relu layer that steps of 1.25 have half killed is trained on, at 0.5: as relu, or leaky.
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     steps, widths, counts = 800 if same.full else 300, (64, 100, 10), {}
     killed = network(same.rng.integers(2**32), named("relu"), widths)
-    for _ in train(same.rng, killed, x, labels, 60, 1.5):
+    for _ in train(same.rng, killed, x, labels, 40, 1.25):
         pass
-    same("what large steps have left", *killed.state(), 1e-6)  # they multiply rounding, too
+    same("what large steps have left", *killed.state())
     for a in (0.0, 0.01, 0.1, 0.3):
         net = network(0, named("leaky_relu", negative_slope=a), widths)
         net.torch.load_state_dict(killed.torch.state_dict())
         net.variables = killed.variables
         path = [[dead(each, x).sum() for each in net.state()]]
-        for _ in train(np.random.default_rng(0), net, x, labels, steps, 0.3):
+        for _ in train(np.random.default_rng(0), net, x, labels, steps, 0.5):
             path.append([dead(each, x).sum() for each in net.state()])
         counts[a], right = np.array(path).T, net.accuracy(held_x, held)
         same(f"dead with a = {a}", counts[a][0], counts[a][1])
-        same(f"trained with a = {a}", *net.state(), 1e-6)
+        same(f"trained with a = {a}", *net.state())
         print(f"a = {a}: {path[0][1]} dead, then {path[-1][1]}; {right[1]:.3f} right")
         if a == 0:
             for old, new in zip(killed.state(), net.state(), strict=True):
                 still = (old["0.weight"] == new["0.weight"]).all(1)
                 same.holds("what was dead has not moved", still[dead(old, x)].all())
     last = [count[1, -1] for count in counts.values()]
-    same.holds("relu revives none", last[0] >= counts[0.0][1, 0] > 50)
+    same.holds("relu revives none", last[0] >= counts[0.0][1, 0] > 20)
     same.holds("the leakier, the more come back", (np.diff(last) <= 0).all())
     same.holds("a = 0.3 half of them", last[-1] < last[0] / 2)
     if (axis := same.axes(height=4)) is not None:
@@ -524,7 +515,7 @@ with lesson("swish") as same:
     same.holds("down to -0.0998", max(abs(c[1].min() + 0.0998) for c in curves.values()) < 1e-3)
 
     # Trained on digits with the backward pass by hand, and by autodiff.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     steps, seed, nets = 800 if same.full else 300, same.rng.integers(2**32), {}
     for name, pair in (("by hand", by_us), ("by autodiff", named("swish"))):
         nets[name] = network(seed, pair, (64, 64, 10), 1.0)

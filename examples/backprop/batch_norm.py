@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from compare.data.batches import epochs
-from compare.data.digits import digits, every_digit
-from compare.data.folds import hold_out
+from compare.data.digits import digits, every_digit, split_digits
 from compare.lessons import both, lesson, overlay, picture, script
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
@@ -45,14 +44,6 @@ from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import adam, sgd
 
 script(__file__)
-
-
-def split(rng, **how):
-    """Digits to train on (1438), held out (359), each with their labels; float64."""
-    every = every_digit(**how)
-    index = hold_out(len(every["labels"]), 0.2, rng)
-    every["x"] = every["x"].astype(np.float64)
-    return [every[name][part] for part in index for name in ("x", "labels")]
 
 
 def network(seed, x, layers, tlayers):
@@ -83,8 +74,8 @@ def flat(x):
 # from layer to layer, and moves with every step. Batch norm gives each sum a mean of 0 and a
 # variance of 1 over the batch, whatever the weights: z_hat = (z - mean) / sqrt(var + eps).
 with lesson("why") as same:
-    x, labels, held_x, held = split(same.rng, flat=True)
-    depth, steps = 10, 800 if same.full else 250
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
+    depth, steps = 10, 800 if same.full else 200
     seed, losses, spread, sums = same.rng.integers(2**32), {}, {}, {}
 
     def into_relus(nets, x):
@@ -113,7 +104,7 @@ with lesson("why") as same:
         right = nets.accuracy(held_x, held)
         print(f"{name}: {right[0]:.3f} and {right[1]:.3f} right on held-out digits")
         same.holds(
-            f"{name} learns: {min(right) > 0.9}", (min(right) > 0.9) == (name == "normalised")
+            f"{name} learns: {min(right) > 0.8}", (min(right) > 0.8) == (name == "normalised")
         )
     same.holds("plain: the signal fades", spread["plain"][1][-1] < 0.1 * spread["plain"][1][0])
     same.holds("normalised: it does not", spread["normalised"][1].min() > 0.9)
@@ -135,7 +126,7 @@ with lesson("why") as same:
 # y = w z_hat + b, w and b learned. Backward every example moves the mean and the variance of all:
 #   dL/dz = r (g - mean(g) - z_hat mean(g z_hat)),  g = w dL/dy,  r = 1 / sqrt(var + eps).
 with lesson("how") as same:
-    x = split(same.rng, flat=True)[0][:50]
+    x = split_digits(same.rng, flat=True)[0][:50]
     z = x @ same.rng.standard_normal((64, 5)) / 8
     w, b, dy = (
         1 + same.rng.random(5),
@@ -212,7 +203,7 @@ with lesson("how") as same:
 # In training the batch is normalised by its own statistics, in evaluation by running ones:
 #   running <- (1 - m) running + m batch,  m = 0.1 (Flax: momentum = 0.9, the share of the old).
 with lesson("train_eval") as same:
-    x, labels, held_x, held = split(same.rng, flat=True)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     order = epochs(same.rng, len(x), 32)
     batches, runs, paths = [x[next(order)] for _ in range(100)], {}, {}
     for momentum in (0.01, 0.1, 0.5, None):
@@ -241,7 +232,7 @@ with lesson("train_eval") as same:
         runs[momentum] = nets, step
     true = x[:, 25].var()
     off = {m: abs(path[1, -1] / true - 1) for m, path in paths.items()}
-    print(f"off the variance of all digits: { ({m: round(each, 3) for m, each in off.items()}) }")
+    print("off the variance of all digits:", {m: f"{each:.3f}" for m, each in off.items()})
     same.holds("0.01 is still on its way", off[0.01] > 0.1)
     same.holds("the average of all has arrived", off[None] < 0.05)
 
@@ -255,10 +246,8 @@ with lesson("train_eval") as same:
     same("Flax's variance is 31 / 32 of torch's", added[0], added[1] * 31 / 32)
 
     # In training an example's output depends on its companions, in evaluation on it alone.
-    (one, two), point = (
-        (np.concatenate([held_x[:1], held_x[i : i + 31]]) for i in (1, 100)),
-        held_x[:1],
-    )
+    point = held_x[:1]
+    one, two = (np.concatenate([point, held_x[i : i + 31]]) for i in (1, 100))
     trained = [step(kept.variables, to_jax(each))[0][0] for each in (one, two)]
     kept.torch.train()
     ttrained = [copy.deepcopy(kept.torch)(to_torch(each))[0] for each in (one, two)]
@@ -268,7 +257,7 @@ with lesson("train_eval") as same:
 
     # Evaluation is an affine map of each channel; a convolution before it can take it up:
     #   w (W x + c - mean) / sqrt(var + eps) + b = (r W) x + (r (c - mean) + b),  r = w / sqrt(...)
-    x, labels, held_x, held = split(same.rng)
+    x, labels, held_x, held = split_digits(same.rng)
     nets = network(
         same.rng.integers(2**32),
         x,
@@ -421,7 +410,7 @@ with lesson("alternatives") as same:
     # Weight norm and spectral norm leave the sums alone and normalise the weights: w = g v / |v|,
     # one length g for each unit; W / s, with s the largest singular value, so that no input grows.
     seed, steps, found = same.rng.integers(2**32), 600 if same.full else 150, {}
-    x, labels, held_x, held = split(same.rng)
+    x, labels, held_x, held = split_digits(same.rng)
 
     def block(side, name, i, o, size, stride):
         """A convolution to o channels of size by size, its normalisation and a relu: 0 is JAX's."""
@@ -461,8 +450,13 @@ with lesson("alternatives") as same:
         same(f"trained, {name}", *nets.state())
         print(f"{name:>9}: loss {losses[1, -30:].mean():.2f}, {found[name][1][1]:.3f} right")
         if name == "spectral":
-            kernel = nets.torch[0].weight.detach().flatten(1)
-            same.holds("largest singular value 1", abs(torch.linalg.svdvals(kernel)[0] - 1) < 0.1)
+            # s is followed by one step of power iteration a call; with patience it is exact.
+            layer = copy.deepcopy(nets.torch[0]).train()
+            stretch = [
+                torch.linalg.svdvals(layer.weight.detach().flatten(1))[0] for _ in range(200)
+            ]
+            print(f"largest singular value {stretch[0]:.3f}, at last {stretch[-1]:.3f}")
+            same.holds("largest singular value 1", abs(stretch[-1] - 1) < 1e-3)
     right = {name: min(each) for name, (_, each) in found.items()}
     same.holds(
         "with any of five it learns sooner", min(right[k] for k in averaged) > right["none"] + 0.05

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
 
 from compare.data.batches import epochs
+from compare.data.digits import split_digits
 from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import tape as jax_tape
@@ -33,14 +33,6 @@ from torchref.training.steps import train_step
 script(__file__)
 
 SIZES = (64, 32, 10)
-
-
-def split(rng):
-    """Handwritten digits as vectors of 64 pixels in [0, 1]: 1400 to train on, 397 held out."""
-    x, labels = load_digits(return_X_y=True)
-    order = rng.permutation(len(labels))
-    x, labels = x[order] / 16, labels[order]
-    return (x[:1400], labels[:1400]), (x[1400:], labels[1400:])
 
 
 def draw(rng):
@@ -211,7 +203,7 @@ with lesson("chain_rule") as same:
 # is the chain rule over any graph. The tape of `foundations/tape` asks no autodiff. It trains an
 # MLP on digits here, and each framework's own gradients train the twin beside it.
 with lesson("backpropagation") as same:
-    (x, labels), (held_x, held_labels) = split(same.rng)
+    x, labels, held_x, held_labels = split_digits(same.rng, flat=True, scale="unit")
     layers, steps = draw(same.rng), 1200 if same.full else 400
     state, model, losses, batches = trained(same.rng, layers, x, labels, steps)
 
@@ -445,7 +437,7 @@ with lesson("autodiff") as same:
     # Hessian times vector: the derivative of the gradient along v, forward over reverse. It costs a
     # few gradients, where the Hessian costs one for each parameter. Its largest eigenvalue, by
     # repeated products, is the curvature that bounds the step of gradient descent.
-    (x, labels), _ = split(same.rng)
+    x, labels, *_ = split_digits(same.rng, flat=True, scale="unit")
     (jx, tx), (jlabels, tlabels) = both(x[:300]), both(labels[:300])
 
     def objective(w):
@@ -514,7 +506,7 @@ with lesson("practice") as same:
 
     # Adversarial examples. The gradient to the *input* says which pixels to move: a step of eps in
     # each pixel, in the direction of the sign, raises the loss most. Random signs hardly hurt.
-    (x, labels), (held_x, held_labels) = split(rng)
+    x, labels, held_x, held_labels = split_digits(rng, flat=True, scale="unit")
     state, model, _, _ = trained(rng, draw(rng), x, labels, 1200 if same.full else 400)
     (jx, tx), (jlabels, tlabels), eps = both(held_x), both(held_labels), 0.15
 

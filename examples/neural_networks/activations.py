@@ -20,8 +20,7 @@ import numpy as np
 import torch
 
 from compare.data.batches import epochs
-from compare.data.digits import every_digit
-from compare.data.folds import hold_out
+from compare.data.digits import every_digit, split_digits
 from compare.lessons import both, lesson, overlay, script
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
@@ -87,13 +86,6 @@ def network(seed, pair, widths, a=None):
         return torch.nn.Sequential(*layers[:-1])
 
     return Networks(ours, theirs, np.random.default_rng(seed), np.zeros((1, widths[0])))
-
-
-def digits(rng):
-    """Digits to train on (1438, 64), held out (359, 64), each with their labels."""
-    every = every_digit(flat=True)
-    index = hold_out(len(every["labels"]), 0.2, rng)
-    return [every[name][part] for part in index for name in ("x", "labels")]
 
 
 def train(rng, nets, x, labels, steps, lr):
@@ -194,7 +186,7 @@ with lesson("relu") as same:
 
     # A unit is dead when no example reaches it: its sum is negative for all of them, its slope 0,
     # and no gradient will ever change it. Steps that are too large throw units off the data.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     rates, dead, seed = (0.05, 0.5, 1.0, 1.25, 1.5), [], same.rng.integers(2**32)
     steps = 800 if same.full else 300
     for lr in rates:
@@ -307,7 +299,7 @@ with lesson("tanh") as same:
 
     # So every net of tanh is one of sigmoids with other weights: twice those of the hidden layer,
     # twice those behind it, and a bias that takes off their sum.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     seed, runs = same.rng.integers(2**32), {}
     nets = {name: network(seed, named(name), (64, 32, 10)) for name in ("tanh", "sigmoid")}
     ours, theirs = nets["tanh"].state()
@@ -369,13 +361,13 @@ with lesson("leaky_relu") as same:
 
     # dL/da sums what is negative: dL/dy z. On digits, from three starts, one a for each of two
     # hidden layers.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     steps, paths = 1000 if same.full else 300, {}
     for begin in (0.01, 0.25, 1.0):
         nets = network(same.rng.integers(2**32), named("prelu"), (64, 32, 32, 10), begin)
         path = [
             [(each["1.a"][0], each["3.a"][0]) for each in nets.state()]
-            for _ in train(same.rng, nets, x, labels, steps, 0.2)
+            for _ in train(same.rng, nets, x, labels, steps, 0.1)
         ]
         paths[begin] = np.moveaxis(np.array(path), 0, -1)  # (side, layer, step)
         same(f"slopes from {begin}", *paths[begin])
@@ -424,7 +416,7 @@ with lesson("swish") as same:
     same.holds("the defaults differ by 5e-4", 4e-4 < off["tanh"][1].max() < 6e-4)
 
     # beta learned: one for each hidden layer, from 1.
-    x, labels, held_x, held = digits(same.rng)
+    x, labels, held_x, held = split_digits(same.rng, flat=True)
     steps = 1000 if same.full else 300
     nets = network(same.rng.integers(2**32), named("swish"), (64, 32, 32, 10), 1.0)
     path = [
