@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_diabetes
 
 from compare.data.batches import epochs
+from compare.data.digits import split_digits
 from compare.lessons import both, lesson, overlay, script
 from compare.share import to_jax, to_torch
 from jaxnn.foundations.mlp import MLP as JaxMLP
@@ -81,10 +82,9 @@ def contours(axis, f, across, up, title):
 
 
 def digits(rng):
-    """Handwritten digits: 1400 rows of 64 pixels in [0, 1] and a one (the bias), and labels."""
-    x, labels = load_digits(return_X_y=True)
-    order = rng.permutation(len(labels))[:1400]
-    return np.c_[x[order] / 16, np.ones(1400)], labels[order]
+    """Handwritten digits: 1348 rows of 64 pixels in [0, 1] and a one (the bias), and labels."""
+    x, labels, *_ = split_digits(rng, flat=True, scale="unit")
+    return np.c_[x, np.ones(len(x))], labels
 
 
 def softmax_regression(x, labels):

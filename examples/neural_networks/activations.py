@@ -386,7 +386,8 @@ with lesson("leaky_relu") as same:
                 label = None if layer else f"from {begin}"
                 twice(axes[1], range(steps), [side[layer] for side in found], f"C{i}", label)
         axes[1].set(xlabel="step", ylabel="a", title="PReLU: two layers' slopes")
-        axes[1].legend(loc="upper center")
+        axes[1].set_ylim(top=1.3 * max(path.max() for path in paths.values()))
+        axes[1].legend(loc="upper left")
 
 # %% [swish] Swish Function
 # z s(beta z): z/2 at beta = 0, SiLU at 1, relu in the limit. GELU, z Phi(z), is of the same shape.
