@@ -75,7 +75,7 @@ def flat(x):
 # variance of 1 over the batch, whatever the weights: z_hat = (z - mean) / sqrt(var + eps).
 with lesson("why") as same:
     x, labels, held_x, held = split_digits(same.rng, flat=True)
-    depth, steps = 10, 800 if same.full else 200
+    depth, steps = 10, 200
     seed, losses, spread, sums = same.rng.integers(2**32), {}, {}, {}
 
     def into_relus(nets, x):
@@ -409,7 +409,7 @@ with lesson("alternatives") as same:
 
     # Weight norm and spectral norm leave the sums alone and normalise the weights: w = g v / |v|,
     # one length g for each unit; W / s, with s the largest singular value, so that no input grows.
-    seed, steps, found = same.rng.integers(2**32), 600 if same.full else 150, {}
+    seed, steps, found = same.rng.integers(2**32), 150, {}
     x, labels, held_x, held = split_digits(same.rng)
 
     def block(side, name, i, o, size, stride):
@@ -483,7 +483,7 @@ with lesson("alternatives") as same:
 # itself: put together, the mean would tell each example what its companions are.
 with lesson("gans") as same:
     sizes = {"latent_dim": 16, "features": 8, "channels": 1, "image_size": 16}
-    batches, steps = {"batch": 32, "size": 16, "scale": "signed"}, 600 if same.full else 150
+    batches, steps = {"batch": 32, "size": 16, "scale": "signed"}, 150
 
     class JaxJoint(jax_dcgan.DCGAN):
         """Real and fake images in one batch."""
