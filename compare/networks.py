@@ -102,7 +102,7 @@ class Networks:
         step = _step()
         optimizer = optimizers[1](self.torch.parameters())
         state = TrainState.create(
-            apply_fn=self.jax.apply,
+            apply_fn=_apply(self.jax),
             params=self.variables["params"],
             tx=optimizers[0],
             batch_stats=self.variables.get("batch_stats", {}),
@@ -132,6 +132,12 @@ def _jitted(model: Any) -> Callable:
     import jax
 
     return jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, train=False))
+
+
+@cache
+def _apply(model: Any) -> Callable:
+    """One function for equal networks, so that a step that is compiled serves them all."""
+    return model.apply
 
 
 @cache

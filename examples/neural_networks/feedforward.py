@@ -18,8 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from compare.data.batches import epochs
-from compare.data.digits import every_digit
-from compare.data.folds import hold_out
+from compare.data.digits import split_digits
 from compare.lessons import both, lesson, overlay, picture, script
 from compare.networks import Networks
 from compare.share import to_jax
@@ -42,14 +41,6 @@ from torchref.training.regularisers import l1_penalty, l2_penalty
 script(__file__)
 
 LOSSES = jax_cross_entropy, cross_entropy
-
-
-def digits(rng, classes=range(10), share=0.25, *, flat=True, size=8):
-    """Standardised digits to train on, their labels, digits that are held out, their labels."""
-    data = every_digit(classes=classes, flat=flat, size=size)
-    x, labels = data["x"].astype(float), data["labels"]
-    kept, aside = hold_out(len(x), share, rng)
-    return x[kept], labels[kept], x[aside], labels[aside]
 
 
 def batched(rng, x, labels, size, steps):
@@ -75,7 +66,7 @@ def curves(axis, x, pair, color, label):
 #   delta_last = (p - t) / N,  dL/dW_l = delta_l^T h_(l-1),  dL/db_l = sum of delta_l's rows,
 #   delta_(l-1) = (delta_l W_l) [h_(l-1) > 0]
 with lesson("backpropagation") as same:
-    x, labels, *_ = digits(same.rng)
+    x, labels, *_ = split_digits(same.rng, flat=True)
     x, labels = x[:40], labels[:40]
     nets = Networks(JaxMLP, MLP, same.rng, x, in_features=64, hidden=(32, 16), out_features=10)
     (jx, tx), (jy, ty), (jt, tt) = both(x), both(labels), both(np.eye(10)[labels])
@@ -141,7 +132,7 @@ with lesson("backpropagation") as same:
 # The same network from the same weights on all examples a step, on 50 and on one. A step on a batch
 # follows the gradient of its own examples, which is the whole gradient and noise.
 with lesson("gradient_descent") as same:
-    x, labels, x_out, labels_out = digits(same.rng)
+    x, labels, x_out, labels_out = split_digits(same.rng, flat=True)
     seed, count = same.rng.integers(2**32), len(x)
     plans = {"batch": (count, 60, 0.5), "mini-batch": (50, 6, 0.1), "stochastic": (1, 3, 0.01)}
     sizes, paths, spent = {"in_features": 64, "hidden": (32,), "out_features": 10}, {}, {}
@@ -177,7 +168,7 @@ with lesson("gradient_descent") as same:
 # 256 units and 400 digits, three of ten with a wrong label: the network learns them all by heart.
 # Against it: a price on the weights, units that come and go, and to stop in time.
 with lesson("regularization") as same:
-    x, labels, x_out, labels_out = digits(same.rng, share=1397 / 1797)
+    x, labels, x_out, labels_out = split_digits(same.rng, share=1397 / 1797, flat=True)
     wrong = same.rng.choice(400, 120, replace=False)
     labels[wrong] = (labels[wrong] + same.rng.integers(1, 10, 120)) % 10
     # 500 of the digits that are held out are for validation, the others for the test.
@@ -268,7 +259,7 @@ with lesson("regularization") as same:
 # Optuna's sampler draws rate, depth and width where trials went well. Equal results make it draw
 # equal trials: one study each, and they must not part.
 with lesson("hyperparameter_tuning") as same:
-    x, labels, x_out, labels_out = digits(same.rng)
+    x, labels, x_out, labels_out = split_digits(same.rng, flat=True)
     (jx, tx), (jy, ty), valid = both(x), both(labels), slice(900, None)
     stream, seed = epochs(same.rng, 900, 50), int(same.rng.integers(2**32))
     visits = np.stack([next(stream) for _ in range(50)])
@@ -344,7 +335,7 @@ with lesson("hyperparameter_tuning") as same:
 # The same images for a network that sees 256 unrelated pixels, and for one that looks with the same
 # few weights everywhere; both have about 21 000 parameters.
 with lesson("convolutional") as same:
-    images, labels, images_out, labels_out = digits(same.rng, flat=False, size=16)
+    images, labels, images_out, labels_out = split_digits(same.rng, size=16)
     x, x_out = (each.reshape(len(each), -1) for each in (images, images_out))
     sizes = {"in_features": 256, "hidden": (80,), "out_features": 10}
     mlp = Networks(JaxMLP, MLP, same.rng, x[:2], **sizes)
@@ -394,13 +385,13 @@ with lesson("convolutional") as same:
 # examples each. What was learned before may stay as it is (frozen) or move on (fine-tuned). It is
 # a start, not an end: of what tells 5-9 apart, much was of no use for 0-4.
 with lesson("transfer") as same:
-    x, labels, *_ = digits(same.rng, range(5))
+    x, labels, *_ = split_digits(same.rng, classes=range(5), flat=True)
     sizes = {"in_features": 64, "hidden": (64,) * 4, "out_features": 5}
     old, rule = Networks(JaxMLP, MLP, same.rng, x[:2], **sizes), rules(lr=0.05, momentum=0.9)
     costs = [*old.train(batched(same.rng, x, labels, 50, 60), LOSSES, rule)]
     same("before: losses", *np.array(costs).T)
 
-    x, labels, x_out, labels_out = digits(same.rng, range(5, 10))
+    x, labels, x_out, labels_out = split_digits(same.rng, classes=range(5, 10), flat=True)
     few = np.concatenate([np.flatnonzero(labels == label)[:10] for label in range(5)])
     plan, seed, found = [((x[few],), (labels[few],))] * 60, same.rng.integers(2**32), {}
 

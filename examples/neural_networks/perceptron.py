@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.svm import SVC
 
 from compare.data.batches import epochs
-from compare.data.digits import every_digit
+from compare.data.digits import split_digits
 from compare.data.folds import hold_out
 from compare.data.words import TOPICS, bags_of_words
 from compare.lessons import both, lesson, overlay, picture, script
@@ -41,14 +41,6 @@ from torchref.training.optimizers import sgd
 script(__file__)
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # of XOR and the like
-
-
-def digits(rng, classes=range(10), *, flat=True):
-    """Standardised digits to train on, their labels, digits that are held out, their labels."""
-    data = every_digit(flat=flat, classes=classes)
-    x, labels = data["x"].astype(float), data["labels"]
-    kept, aside = hold_out(len(x), 0.25, rng)
-    return x[kept], labels[kept], x[aside], labels[aside]
 
 
 def zeros(*shape):
@@ -132,7 +124,7 @@ with lesson("architecture") as same:
 # Rosenblatt: where label (w.x + b) <= 0, w <- w + label x and b <- b + label. Nothing else moves.
 with lesson("learning_rule") as same:
     # Online, digits 0 against 1. What moved when is told by all the weights and how long they held.
-    x, labels, *_ = digits(same.rng, (0, 1))
+    x, labels, *_ = split_digits(same.rng, classes=(0, 1), flat=True)
     ones, signs = np.c_[x, np.ones(len(x))], 2 * labels - 1
     (jx, tx), (jy, ty), order = both(ones[:, :-1]), both(signs), np.tile(np.arange(len(x)), 3)
     (nothing, tnothing), vote = zeros(64), jax.jit(jax_voting.voted_perceptron)
@@ -170,7 +162,7 @@ with lesson("learning_rule") as same:
     same.holds("epoch-wise: separated", (ty * (tones @ tw) > 0).all())
 
     # Even against odd digits: no line separates them, and the weights never settle. Which to keep?
-    x, labels, x_out, labels_out = digits(same.rng)
+    x, labels, x_out, labels_out = split_digits(same.rng, flat=True)
     (jx, tx), (jy, ty), (jout, tout) = both(x), both(1 - 2 * (labels % 2)), both(x_out)
     order, torder = both(np.concatenate([same.rng.permutation(len(x)) for _ in range(3)]))
     wanted, given, tgiven = 1 - 2 * (labels_out % 2), (jx, jy, order), (tx, ty, torder)
@@ -355,7 +347,7 @@ with lesson("backpropagation") as same:
 # Ten classes, four ways: a weight vector for each class; ten votes of one against the rest; a
 # hidden layer; and a layer of small units that look at every place of the image.
 with lesson("variations") as same:
-    images, labels, images_out, labels_out = digits(same.rng, flat=False)
+    images, labels, images_out, labels_out = split_digits(same.rng)
     x, x_out = (each.reshape(len(each), -1) for each in (images, images_out))
     (jx, tx), (jy, ty), (jout, tout) = both(x), both(labels), both(x_out)
     found, numbers = {}, {}
@@ -427,7 +419,7 @@ with lesson("variations") as same:
 # %% [applications] Perceptron Applications
 with lesson("applications") as same:
     # Images: digits by a multilayer perceptron, and what it takes for what.
-    x, labels, x_out, labels_out = digits(same.rng)
+    x, labels, x_out, labels_out = split_digits(same.rng, flat=True)
     nets = Networks(JaxMLP, MLP, same.rng, x[:2], in_features=64, hidden=(48,), out_features=10)
     trained(same, "images", nets, x, labels, 250)
     pairs = [(labels_out, np.asarray(scores).argmax(1)) for scores in nets(x_out)]
