@@ -261,8 +261,8 @@ with lesson("cell_state") as same:
         f"{every[1][keeper, keeper]:.2f}"
     )
     same.holds("the keeper's belt passes most", product[keeper] > 0.5)
-    if (axes := same.axes(2, 1)) is not None:
-        for axis, name in zip(axes, "ch", strict=True):
+    if (axes := same.axes(3, 1, height=2.8)) is not None:
+        for axis, name in zip(axes[:2], "ch", strict=True):
             for unit in range(8):
                 line, tline = ((range(30), side[name][:, 0, unit]) for side in found)
                 label = f"unit {unit}" + (", the keeper" if unit == keeper else "")
@@ -272,6 +272,17 @@ with lesson("cell_state") as same:
         axes[0].set_ylim(-2, 2)
         axes[0].set_title(f"cell state and output; {wanted[0, 0]:.2f} is marked at the dotted line")
         axes[0].legend(fontsize=7, ncols=2)
+        for i, n in enumerate(wanted[:, 0].argsort()[19::40]):
+            line, tline = ((range(30), side["c"][:, n, keeper]) for side in found)
+            overlay(axes[2], line, tline, f"C{i}", f"{wanted[n, 0]:.2f}")
+            place = x[n, :, 1].argmax()
+            axes[2].plot(place, line[1][place], f"C{i}o", ms=8)
+        axes[2].set(
+            xlabel="step",
+            ylabel="c",
+            title="the keeper in five sequences; a dot where the number is",
+        )
+        axes[2].legend(fontsize=7, ncols=2)
 
 # %% [gates] LSTM Gates
 with lesson("gates") as same:
