@@ -177,7 +177,7 @@ BAD = {
     "empty object": ("check cnn/lenet:", "no twin is called"),
     "a path": ("check porter_pairs.py:right", "a twin of your own is porter_pairs:NAME"),
     "a module alone": ("check porter_pairs", "a twin of your own is porter_pairs:NAME"),
-    "several files": ("show rnn", "means 3 files"),
+    "several files": ("show rnn", "files, name one: rnn/bilstm"),
     # A porter's module.
     "no such module": ("check porter_absent:right", "no module porter_absent in"),
     "no such package": ("check porter_absent.deep:right", "no module porter_absent in"),
