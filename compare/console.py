@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
@@ -51,6 +51,16 @@ def make_console(
         highlight=False,
         markup=False,
         emoji=False,
+    )
+
+
+def tracked(steps: Iterable, what: str) -> Iterator:
+    """The same steps, with a bar on a terminal: on standard error, and gone at the end."""
+    from rich.progress import track
+
+    console = make_console(stderr=True)
+    return iter(
+        track(steps, what, console=console, transient=True, disable=not console.is_terminal)
     )
 
 

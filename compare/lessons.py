@@ -118,14 +118,9 @@ class Lesson:
 
     def track(self, steps: Iterable, what: str) -> Iterator:
         """The same steps, with a bar on a terminal."""
-        from rich.progress import track
+        from compare.console import tracked
 
-        from compare.console import make_console
-
-        console = make_console(stderr=True)
-        return iter(
-            track(steps, what, console=console, transient=True, disable=not console.is_terminal)
-        )
+        return tracked(steps, what)
 
     def result(self) -> dict[str, Any]:
         """What the table shows of it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from compare.console import tracked
 from compare.convert import weight_map
 from compare.layout import channels_last
 from compare.share import to_jax, to_numpy, to_torch
@@ -107,7 +108,7 @@ class Networks:
             tx=optimizers[0],
             batch_stats=self.variables.get("batch_stats", {}),
         )
-        for inputs, targets in batches:
+        for inputs, targets in tracked(batches, "training both"):
             state, ours = step(state, _jax(inputs), _jax(targets), losses[0])
             theirs = train_step(self.torch, optimizer, _torch(inputs), _torch(targets), losses[1])
             self.variables = self.variables | {"params": state.params}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,17 @@ def test_networks_that_differ_are_seen():
             nets.torch.fc3.bias[0] += 1e-6
 
     assert any("losses" in text for text in trained(change).failures)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_on_a_terminal_alone(terminal):
+    code = "from compare.console import tracked; print(sum(tracked(range(4), 'training')))"
+    line = [sys.executable, "-c", code]
+    there, here = os.openpty() if terminal else os.pipe()
+    environment = os.environ | {"TERM": "xterm"}
+    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=here, env=environment, check=True)
+    os.close(here)
+    assert done.stdout.split() == [b"6"]
+    assert (b"training" in os.read(there, 10000)) is terminal
+    os.close(there)
