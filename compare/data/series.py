@@ -9,7 +9,7 @@ import numpy as np
 
 from compare.data.batches import epochs, require
 
-__all__ = ["gaps", "series", "windows"]
+__all__ = ["gaps", "series", "standardised", "windows"]
 
 
 @cache
@@ -41,6 +41,15 @@ def series(name: str) -> np.ndarray:
     return values
 
 
+@cache
+def standardised(name: str) -> np.ndarray:
+    """A series of zero mean and unit variance, float32 (N,); name and errors as in `series`."""
+    values = series(name)
+    values = ((values - values.mean()) / values.std()).astype(np.float32)
+    values.setflags(write=False)
+    return values
+
+
 def windows(values: np.ndarray, length: int, horizon: int = 1) -> dict[str, np.ndarray]:
     """All windows of a series, each one step after the one before, and what follows each.
 
@@ -68,15 +77,14 @@ def gaps(
       batch: B, windows in a batch.
       length: L, steps of the longest window; each is cut to a random length, at least half of it.
       share: of the values, missing.
-      name: as in `series`; it is standardised to zero mean and unit variance.
+      name: as in `series`; it is standardised.
 
     Returns: an iterator of {"x": float32 (B, L, 2), the value, or 0 where it is missing, and 1, or
       0 where it is missing; "lengths": int64 (B,); "y": float32 (B, L, 1), the values}. Beyond a
       length all are 0.
     Raises: as `series`, and ValueError for a length or a batch beyond the data.
     """
-    values = series(name)
-    values = ((values - values.mean()) / values.std()).astype(np.float32)
+    values = standardised(name)
     if not 1 <= length <= len(values):
         raise ValueError(f"length must lie in 1..{len(values)}, not {length}")
     whole = np.lib.stride_tricks.sliding_window_view(values, length)

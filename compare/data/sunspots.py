@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
 import numpy as np
 
-from compare.data.batches import epochs, require
+from compare.data.batches import epochs
+from compare.data.series import standardised
 
 __all__ = ["sunspots"]
 
@@ -30,7 +30,7 @@ def sunspots(
     Raises: ValueError where the series is too short for the windows or the batch;
       ModuleNotFoundError without statsmodels.
     """
-    series = _load()
+    series = standardised("sunspots")
     if length < 1 or horizon < 1 or length + horizon > len(series):
         raise ValueError(f"length and horizon must be positive and fit {len(series)} years")
     windows = np.lib.stride_tricks.sliding_window_view(series, length + horizon)
@@ -46,11 +46,3 @@ def sunspots(
         return {"x": x, "lengths": lengths, "y": y}
 
     return map(draw, epochs(rng, len(windows), batch))
-
-
-@cache
-def _load() -> np.ndarray:
-    """The standardised series, float32 (309,)."""
-    data = require("statsmodels.datasets.sunspots").load_pandas().data
-    activity = data["SUNACTIVITY"].to_numpy()
-    return ((activity - activity.mean()) / activity.std()).astype(np.float32)
