@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -93,4 +94,7 @@ def _begin(threads: int) -> None:
 
 def _check(name: str, settings: dict[str, Any]) -> Report:
     heap.one()
-    return api.check(*find(name), progress=heap.trimmed(lambda twin, what: None), **settings)
+    report = api.check(*find(name), progress=heap.trimmed(lambda twin, what: None), **settings)
+    if not gc.get_freeze_count():
+        gc.freeze()  # both frameworks, now loaded: every later collection would look through them
+    return report
