@@ -26,8 +26,13 @@ settings.register_profile("default", max_examples=6, derandomize=True, deadline=
 settings.register_profile("fuzz", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("default")
 
-
 LARGE = 3 << 29  # bytes: 1.5 GiB
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays: the collections after every check pass over it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
