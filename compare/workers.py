@@ -86,6 +86,7 @@ def check(
 def _begin(threads: int) -> None:
     """A new process: Ctrl-C is its parent's affair, with which it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # tracing makes much and drops little; what a twin leaves is collected after it
     os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     parent = multiprocessing.parent_process()
     assert parent is not None
