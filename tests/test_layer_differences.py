@@ -448,6 +448,14 @@ cases(
     constant=("constant",),
 )
 
+
+@case("PAD-02", "function")
+def _pad_function() -> Site:
+    widths = ((0, 0), (0, 0), (1, 2), (1, 2))
+    wrong = jax64(lambda a: jnp.pad(a, widths, mode="symmetric"), IMAGE)
+    return function_site(F.pad, wrong, IMAGE, (1, 2, 1, 2), "reflect")
+
+
 # Embedding ------------------------------------------------------------------------------------
 
 IDS = torch.tensor([[0, 1, 0, 2], [3, 4, 1, 1]])
@@ -927,6 +935,7 @@ cases(
     lambda wrong: function_site(F.normalize, jax64(wrong, 1e-7 * X), 1e-7 * X, dim=-1),
     rsqrt=(lambda a: a * lax.rsqrt((a**2).sum(-1, keepdims=True) + 1e-12),),
     added=(lambda a: a / (jnp.linalg.norm(a, axis=-1, keepdims=True) + 1e-8),),
+    square_bounded=(lambda a: a / jnp.sqrt(jnp.maximum((a**2).sum(-1, keepdims=True), 1e-12)),),
     whole=(lambda a: a / jnp.linalg.norm(a),),
     other_axis=(lambda a: a / jnp.linalg.norm(a, axis=0),),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -335,68 +335,6 @@ triangle = Difference(
     kinds="(linalg_)?solve_triangular",
     measure=_triangle,
     edits=_triangles,
-)
-
-
-def _normalized() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
-    x = normal(3, 4, scale=1e-6)
-
-    def rooted(v):
-        return v * jax.lax.rsqrt((v * v).sum(-1, keepdims=True) + 1e-12)
-
-    def bounded(v):
-        return v / jnp.maximum(jnp.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
-
-    ours = F.normalize(x, dim=-1)
-    return gap(ours, jax64(rooted, x)), gap(ours, jax64(bounded, x))
-
-
-def _normalizations(site: Site) -> Iterator[Edit]:
-    own, eps = option(site, "dim", 2, 1), option(site, "eps", 3, 1e-12)
-    right = f"x / jnp.maximum(jnp.linalg.norm(x, axis={own}, keepdims=True), {eps:g})"
-    forms: dict[str, Callable] = {
-        "x / (x * x).sum().clamp(eps).sqrt()": lambda x, s, e: x / s.clamp(min=e).sqrt(),
-        "x / ((x * x).sum() + eps).sqrt()": lambda x, s, e: x / (s + e).sqrt(),
-        "x / (x.norm() + eps)": lambda x, s, e: x / (s.sqrt() + e),
-        "x / x.norm().clamp(eps)": lambda x, s, e: x / s.sqrt().clamp(min=e),
-    }
-
-    def of(form, e, axis):
-        return site.replaced(lambda x, *_: form(x, (x * x).sum(axis, keepdim=True), e))
-
-    for text, form in forms.items():
-        for e in dict.fromkeys((eps, 1e-12, 1e-8, 1e-6, 1e-5, 0.0)):
-            yield Edit(right, f"{text}, eps={e:g}", of(form, e, own))
-    for axis in without(range(site.inputs[0].ndim), own % site.inputs[0].ndim):
-        yield Edit(
-            right, f"F.normalize(x, dim={axis})", of(forms["x / x.norm().clamp(eps)"], eps, axis)
-        )
-    yield Edit(
-        right,
-        "x / x.norm()",
-        site.replaced(lambda x, *_: x / (x * x).sum().sqrt()),
-    )
-    yield Edit(
-        right,
-        "F.normalize(x, p=1)",
-        site.replaced(lambda x, *_: x / x.abs().sum(own, keepdim=True).clamp(min=eps)),
-    )
-
-
-normalize = Difference(
-    code="LA-09",
-    title="scaling to unit length: eps, and the axis",
-    torch="F.normalize(x, dim=1): x / max(norm, 1e-12)",
-    jax="x * rsqrt(sum(x^2) + 1e-12), x / (norm + eps); the last axis",
-    fix_torch="x * ((x * x).sum(-1, keepdim=True) + 1e-12).rsqrt()",
-    fix_jax="x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-12)",
-    kinds="normalize",
-    measure=_normalized,
-    edits=_normalizations,
 )
 
 

@@ -1098,6 +1098,11 @@ def _units(site: Site) -> Iterator[Edit]:
                 lambda x, _, e=eps: x * (norm(x) ** 2 + e).rsqrt(),
             ),
             (line, f"x / (norm + {eps:g})", lambda x, _, e=eps: x / (norm(x) + e)),
+            (
+                line,
+                f"x / sqrt(max(sum(x**2), {eps:g}))",
+                lambda x, _, e=eps: x / (norm(x) ** 2).clamp(min=e).sqrt(),
+            ),
             (line, f"eps={eps:g}", lambda x, _, e=eps: x / norm(x).clamp(min=e)),
         )
     for axis in range(site.inputs[0].ndim):
