@@ -166,6 +166,16 @@ def overlay(axis: Any, jax: Any, torch: Any, color: str, label: str | None) -> N
     axis.plot(*torch, color=color, ls="--", lw=1.2, marker=".", ms=3)
 
 
+def twice(axis: Any, x: Any, lines: Any, color: str, label: str | None) -> None:
+    """`overlay` of two series over the same x.
+
+    Args:
+      lines: the values at x: JAX's, PyTorch's.
+    """
+    ours, theirs = lines
+    overlay(axis, (x, ours), (x, theirs), color, label)
+
+
 def picture(axis: Any, image: Any, title: str, **how: Any) -> None:
     """An image (H, W) or (H, W, 3) without ticks; `how` goes to `imshow`."""
     axis.imshow(image, **({"cmap": "gray"} | how))
@@ -262,7 +272,9 @@ def _arguments(head: str, cells: dict[str, str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws; default 0")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write what the table holds")
-    parser.add_argument("--full", action="store_true", help="train longer, on more data")
+    longer = any("same.full" in text for text in cells.values())
+    what = "train longer, on more data, as said above" if longer else "changes nothing here"
+    parser.add_argument("--full", action="store_true", help=what)
     return parser.parse_args()
 
 

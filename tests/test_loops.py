@@ -15,6 +15,7 @@ from sklearn.model_selection import KFold
 
 import jaxnn.training.losses as jax_losses
 import torchref.training.losses as torch_losses
+from compare.data.batches import shuffled
 from compare.data.digits import digits, every_digit, split_digits
 from compare.data.folds import hold_out, k_fold
 from compare.share import to_jax, to_numpy, to_torch
@@ -167,6 +168,22 @@ def test_digits_are_split_into_what_is_trained_on_and_what_is_not():
     assert rows == sorted(map(tuple, np.c_[whole["x"].astype(float), whole["labels"]]))
     with pytest.raises(ValueError, match="share"):
         split_digits(np.random.default_rng(0), share=1.0)
+
+
+def test_shuffled_batches_visit_every_example_once_an_epoch_inputs_beside_their_targets():
+    rows, rng = np.arange(10), np.random.default_rng(0)
+    stream = shuffled(rng, (rows, rows[:, None] ** 2), (-rows,), 3)
+    orders = []
+    for _ in range(2):
+        epoch = [next(stream) for _ in range(3)]
+        for (x, square), (y,) in epoch:
+            assert (square == x[:, None] ** 2).all()
+            assert (y == -x).all()
+        orders.append(np.concatenate([x for (x, _), _ in epoch]))
+        assert len(set(orders[-1])) == 9
+    assert (orders[0] != orders[1]).any()
+    with pytest.raises(ValueError, match="batch"):
+        shuffled(rng, (rows,), (rows,), 11)
 
 
 def network():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["epochs", "require"]
+__all__ = ["epochs", "require", "shuffled"]
 
 
 def epochs(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
@@ -28,6 +28,26 @@ def epochs(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndar
                 yield order[start : start + batch]
 
     return forever()
+
+
+def shuffled(
+    rng: np.random.Generator,
+    inputs: tuple[np.ndarray, ...],
+    targets: tuple[np.ndarray, ...],
+    batch: int,
+) -> Iterator[tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
+    """Batches of examples for ever, as `Networks.train` takes them, by `epochs`.
+
+    Args:
+      inputs, targets: arrays of one length, an example a row.
+
+    Returns: ((input (batch, ...), ...), (target (batch, ...), ...)) each.
+    Raises: ValueError as `epochs` does.
+    """
+    return (
+        (tuple(x[index] for x in inputs), tuple(y[index] for y in targets))
+        for index in epochs(rng, len(inputs[0]), batch)
+    )
 
 
 def require(module: str):

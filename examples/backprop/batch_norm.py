@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from compare.data.batches import epochs
+from compare.data.batches import epochs, shuffled
 from compare.data.digits import digits, every_digit, split_digits
-from compare.lessons import both, lesson, overlay, picture, script
+from compare.lessons import both, lesson, picture, script, twice
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import backprop as jax_backprop
@@ -54,14 +54,9 @@ def network(seed, x, layers, tlayers):
 
 def train(rng, nets, x, labels, steps, lr, batch=64):
     """SGD, a step at a time: the losses (2, steps)."""
-    batches = (((x[i],), (labels[i],)) for i in itertools.islice(epochs(rng, len(x), batch), steps))
+    batches = itertools.islice(shuffled(rng, (x,), (labels,), batch), steps)
     rules = jax_sgd(lr=lr), partial(sgd, lr=lr)
     return np.array([*nets.train(batches, (jax_cross_entropy, cross_entropy), rules)]).T
-
-
-def twice(axis, x, lines, color, label):
-    """One line of each framework over the same x."""
-    overlay(axis, (x, lines[0]), (x, lines[1]), color, label)
 
 
 def flat(x):

@@ -14,7 +14,7 @@ from sklearn.datasets import load_diabetes
 
 from compare.data.batches import epochs
 from compare.data.digits import split_digits
-from compare.lessons import both, lesson, overlay, script
+from compare.lessons import both, lesson, overlay, script, twice
 from compare.share import to_jax, to_torch
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training import adaptive as jax_adaptive
@@ -178,7 +178,7 @@ with lesson("optimization") as same:
                 overlay(axis, ours.T, theirs.T, f"C{i}", None)
         for i, (k, (ours, theirs)) in enumerate(errors.items()):
             steps = range(len(ours))
-            overlay(axes[1, 1], (steps, ours), (steps, theirs), f"C{i}", f"condition {k}")
+            twice(axes[1, 1], steps, (ours, theirs), f"C{i}", f"condition {k}")
         axes[1, 1].set(yscale="log", ylim=(1e-9, 2), xlabel="step", ylabel="distance to minimum")
         axes[1, 1].legend()
 
@@ -351,11 +351,11 @@ with lesson("types") as same:
     same.holds("the stochastic one does", rough["stochastic"] > 3)
     if (axes := same.axes(1, 2, height=4)) is not None:
         for i, (name, (passes, cost, tcost)) in enumerate(runs.items()):
-            overlay(axes[0], (passes, cost), (passes, tcost), f"C{i}", name)
+            twice(axes[0], passes, (cost, tcost), f"C{i}", name)
         axes[0].set(xlabel="passes over the data", ylabel="cost", yscale="log", title="digits")
         axes[0].legend(loc="center right", bbox_to_anchor=(1, 0.72))
         ours, theirs = np.array(noise).T
-        overlay(axes[1], (sizes, ours), (sizes, theirs), "C0", "measured")
+        twice(axes[1], sizes, (ours, theirs), "C0", "measured")
         axes[1].plot(sizes, ours[0] / np.sqrt(sizes), "k:", label="1 / sqrt(B)")
         axes[1].set(xlabel="examples B", ylabel="noise of the gradient")
         axes[1].set(xscale="log", yscale="log", title="and the price of exactness is B")
@@ -433,7 +433,7 @@ with lesson("learning_rate") as same:
     if (axes := same.axes(1, 2, height=4)) is not None:
         for i, (name, (ours, theirs)) in enumerate(curves.items()):
             steps = range(len(ours))
-            overlay(axes[0], (steps, ours), (steps, theirs), f"C{i}", name)
+            twice(axes[0], steps, (ours, theirs), f"C{i}", name)
         axes[0].set(yscale="log", xlabel="step", ylabel="cost above the lowest")
         axes[0].set_title(f"patients: the edge is 2 / L = {edge:.2f}")
         axes[0].legend()
@@ -524,7 +524,7 @@ with lesson("momentum") as same:
         for i, (name, (ours, theirs)) in enumerate(at_one_rate.items()):
             overlay(axes[0], ours.T, theirs.T, f"C{i}", name)
             ours = jnp.linalg.norm(paths[name][0], axis=1)
-            overlay(axes[1], (range(steps + 1), ours), (range(steps + 1), far[name]), f"C{i}", name)
+            twice(axes[1], range(steps + 1), (ours, far[name]), f"C{i}", name)
         axes[1].set(yscale="log", xlabel="step", ylabel="distance to minimum", ylim=(1e-12, 20))
         axes[1].legend()
 
@@ -636,9 +636,9 @@ with lesson("adaptive") as same:
             ours, theirs = paths[name]
             overlay(axes[0, 0], ours.T, theirs.T, f"C{i}", name)
             height = [np.array([float(valley(p, np)) for p in each]) for each in paths[name]]
-            overlay(axes[0, 1], (range(101), height[0]), (range(101), height[1]), f"C{i}", name)
+            twice(axes[0, 1], range(101), height, f"C{i}", name)
             steps = range(0, 201, 4)
-            overlay(axes[1, 0], (steps, curves[name][0]), (steps, curves[name][1]), f"C{i}", name)
+            twice(axes[1, 0], steps, curves[name], f"C{i}", name)
         axes[0, 1].set(yscale="log", xlabel="step", ylabel="height", title="in the valley")
         axes[1, 0].set(yscale="log", xlabel="step", ylabel="cost", title="digits")
         axes[1, 0].legend(fontsize=8, ncols=2)

@@ -21,7 +21,7 @@ from jax.scipy.ndimage import map_coordinates
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.data.folds import hold_out
-from compare.lessons import both, lesson, overlay, picture, script
+from compare.lessons import both, lesson, picture, script, twice
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
 from jaxnn.foundations.mlp import MLP as JaxMLP
@@ -63,11 +63,6 @@ def batches(rng, x, labels, steps, batch=50, *more):
     """Batches; `more`, functions of their number of examples, draw further inputs."""
     for index in itertools.islice(epochs(rng, len(x), batch), steps):
         yield (x[index], *(draw(len(index)) for draw in more)), (labels[index],)
-
-
-def twice(axis, x, lines, color, label):
-    """One line of each framework over the same x."""
-    overlay(axis, (x, lines[0]), (x, lines[1]), color, label)
 
 
 def losses(nets, *given):

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from compare.data.batches import epochs
+from compare.data.batches import shuffled
 from compare.data.digits import every_digit, split_digits
-from compare.lessons import both, lesson, overlay, script
+from compare.lessons import both, lesson, script, twice
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
 from jaxnn.layers import activations as jax_activations
@@ -90,14 +90,9 @@ def network(seed, pair, widths, a=None):
 
 def train(rng, nets, x, labels, steps, lr):
     """SGD on batches of 64, a step at a time: an iterator of the losses of both."""
-    batches = (((x[i],), (labels[i],)) for i in itertools.islice(epochs(rng, len(x), 64), steps))
+    batches = itertools.islice(shuffled(rng, (x,), (labels,), 64), steps)
     rules = jax_sgd(lr=lr), partial(sgd, lr=lr)
     return nets.train(batches, (jax_cross_entropy, cross_entropy), rules)
-
-
-def twice(axis, x, lines, color, label):
-    """One line of each framework over the same x."""
-    overlay(axis, (x, lines[0]), (x, lines[1]), color, label)
 
 
 # %% [sigmoid] Sigmoid Function

@@ -7,6 +7,7 @@ cell in an editor that knows `# %%`. In all figures broad lines are JAX's and da
 # %% Set-up
 from copy import deepcopy
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -17,9 +18,9 @@ import optuna
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from compare.data.batches import epochs
+from compare.data.batches import epochs, shuffled
 from compare.data.digits import split_digits
-from compare.lessons import both, lesson, overlay, picture, script
+from compare.lessons import both, lesson, picture, script, twice
 from compare.networks import Networks
 from compare.share import to_jax
 from jaxnn.cnn.lenet import LeNet as JaxLeNet
@@ -44,20 +45,13 @@ LOSSES = jax_cross_entropy, cross_entropy
 
 
 def batched(rng, x, labels, size, steps):
-    """Batches as `Networks.train` takes them."""
-    stream = epochs(rng, len(x), size)
-    return [((x[index],), (labels[index],)) for index in (next(stream) for _ in range(steps))]
+    """So many batches."""
+    return [*islice(shuffled(rng, (x,), (labels,), size), steps)]
 
 
 def rules(**options):
     """SGD for each framework."""
     return jax_sgd(**options), lambda parameters: sgd(parameters, **options)
-
-
-def curves(axis, x, pair, color, label):
-    """`overlay` of two series over the same x."""
-    ours, theirs = pair
-    overlay(axis, (x, ours), (x, theirs), color, label)
 
 
 # %% [backpropagation] Backpropagation
@@ -121,7 +115,7 @@ with lesson("backpropagation") as same:
     same.holds("the quotient agrees", max(min(errors), min(terrors)) < 1e-6)
 
     if (axes := same.axes(1, 3, height=3.0)) is not None:
-        curves(axes[0], widths, (errors, terrors), "C0", None)
+        twice(axes[0], widths, (errors, terrors), "C0", None)
         axes[0].set(xscale="log", yscale="log", xlabel="h", title="error of the quotient")
         picture(axes[1], x[0].reshape(8, 8), f"a {labels[0]}")
         size = float(thand[0][0].abs().max())
@@ -158,8 +152,8 @@ with lesson("gradient_descent") as same:
     if (axes := same.axes(1, 2, height=3.6)) is not None:
         for color, (name, pair) in zip(("C0", "C1", "C2"), paths.items(), strict=True):
             label = f"{name} of {plans[name][0]}"
-            curves(axes[0], range(len(pair[0])), pair, color, label)
-            curves(axes[1], spent[name], pair, color, label)
+            twice(axes[0], range(len(pair[0])), pair, color, label)
+            twice(axes[1], spent[name], pair, color, label)
         axes[0].set(xlabel="epochs", ylabel="accuracy, held out", xscale="symlog")
         axes[1].set(xlabel="steps", xscale="symlog")
         axes[1].legend(fontsize=8)
@@ -249,7 +243,7 @@ with lesson("regularization") as same:
     if (axes := same.axes(1, 2, height=3.6)) is not None:
         for color, (name, series) in zip(("C3", "C0", "C1", "C2"), found.items(), strict=True):
             for axis, place in zip(axes, (0, 1), strict=True):
-                curves(axis, range(1, 61), series[:, place], color, name)
+                twice(axis, range(1, 61), series[:, place], color, name)
         axes[1].axhline(end["early stopping"][1], color="k", lw=1, ls=":", label="early stopping")
         axes[0].set(xlabel="epoch", title="training set, wrong labels and all", ylabel="accuracy")
         axes[1].set(xlabel="epoch", title="validation set")
@@ -370,7 +364,7 @@ with lesson("convolutional") as same:
 
     if (axes := same.axes(1, 2, height=3.4)) is not None:
         for color, (name, pair) in zip(("C0", "C1"), right.items(), strict=True):
-            curves(axes[0], shifts, pair, color, name)
+            twice(axes[0], shifts, pair, color, name)
         axes[0].set(xlabel="moved by pixels", ylabel="accuracy, held out")
         axes[0].legend()
         for place, name in enumerate(work):
@@ -425,6 +419,6 @@ with lesson("transfer") as same:
 
     if (axis := same.axes(height=3.6)) is not None:
         for color, (name, pair) in zip(("C7", "C0", "C1"), found.items(), strict=True):
-            curves(axis, range(61), pair, color, name)
+            twice(axis, range(61), pair, color, name)
         axis.set(xlabel="step on 50 examples of 5-9", ylabel="accuracy, held out")
         axis.legend()

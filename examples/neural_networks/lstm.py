@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from compare.data.batches import epochs
+from compare.data.batches import shuffled
 from compare.data.series import gaps, series, windows
-from compare.lessons import lesson, overlay, script
+from compare.lessons import lesson, overlay, script, twice
 from compare.networks import Networks
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.layers.recurrent import LSTM as JaxLSTM
@@ -49,11 +49,6 @@ def trained(nets, batches, steps, rules):
 
 def adams(lr):
     return jax_adam(lr=lr), lambda parameters: adam(parameters, lr=lr)
-
-
-def shuffled(rng, x, y, batch=32):
-    """Endless batches of examples, in the form that `Networks.train` takes."""
-    return (((x[index],), (y[index],)) for index in epochs(rng, len(x), batch))
 
 
 def packed(nets, prefix="lstm."):
@@ -187,7 +182,7 @@ with lesson("vanishing_gradient") as same:
     same.holds("of ten powers of ten, one is left", kept[0] < 1e-8 and kept[3] > 1e-2)
     if (axis := same.axes()) is not None:
         for i, (name, pair) in enumerate(found.items()):
-            overlay(axis, (range(length), pair[0]), (range(length), pair[1]), f"C{i}", name)
+            twice(axis, range(length), pair, f"C{i}", name)
         axis.set(yscale="log", xlabel="lag", ylabel="gradient to the input", ylim=(1e-18, 10))
         axis.set(title="how far back the last output's gradient reaches")
         axis.legend(fontsize=8)
@@ -297,7 +292,7 @@ with lesson("gates") as same:
         ("peephole", (jax_peephole.PeepholeLSTMNet, peephole.PeepholeLSTMNet)),
     ):
         nets[name] = Networks(*sides, same.rng, whole["x"][:2], **config)
-        batches = shuffled(same.rng, whole["x"][:count], whole["y"][:count])
+        batches = shuffled(same.rng, (whole["x"][:count],), (whole["y"][:count],), 32)
         runs[name] = trained(nets[name], batches, 500 if same.full else 200, adams(0.02))
         same(f"{name}: losses", *runs[name].T)
         errors = [rmse(found, whole["y"][count:]) for found in nets[name](whole["x"][count:])]
@@ -434,7 +429,7 @@ with lesson("bidirectional") as same:
         axis.plot(steps, truth[0][steps], "k-", lw=0.8, label="sunspots")
         shown = steps[seen[0][steps] == 1]
         axis.plot(shown, truth[0][shown], "ko", label="given")
-        overlay(axis, (steps, filled[0][steps]), (steps, tfilled[0][steps]), "C0", "filled")
+        twice(axis, steps, (filled[0][steps], tfilled[0][steps]), "C0", "filled")
         axis.set(xlabel="year", ylabel="standardised", title="gaps, filled from both sides")
         axis.legend(fontsize=8)
 
@@ -463,7 +458,7 @@ with lesson("forecasting") as same:
             first = begin - offset - length  # the window whose forecast is that of `begin`
             nets.variables = start[0]
             nets.torch.load_state_dict(start[1])
-            batches = shuffled(same.rng, whole["x"][:first], whole["y"][:first])
+            batches = shuffled(same.rng, (whole["x"][:first],), (whole["y"][:first],), 32)
             losses = trained(nets, batches, 600 if same.full else 150, rules)
             same(f"{name} from {begin}: losses", *losses.T, limit=1e-6)
             for side, found in zip(forecasts, nets(whole["x"][first : first + block]), strict=True):
@@ -494,9 +489,9 @@ with lesson("forecasting") as same:
         if axes is not None:
             dates = 1958 + (2 + at) / 12 if differ else 1700 + at
             axes[row].plot(dates, raw[at], "k-", lw=0.8, label=name)
-            overlay(axes[row], (dates, ours), (dates, theirs), "C0", "one step ahead")
+            twice(axes[row], dates, (ours, theirs), "C0", "one step ahead")
             ahead = dates[-block:]
-            overlay(axes[row], (ahead, frees[0]), (ahead, frees[1]), "C1", "on its own")
+            twice(axes[row], ahead, frees, "C1", "on its own")
             for date in dates[::block]:
                 axes[row].axvline(date, color="k", ls=":", lw=0.8)
             axes[row].set(xlabel="year", ylabel="parts per million" if differ else "sunspots")

@@ -6,6 +6,7 @@ in an editor that knows `# %%`. In all figures broad lines are JAX's and dashed 
 
 # %% Set-up
 from functools import partial
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,11 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.svm import SVC
 
-from compare.data.batches import epochs
+from compare.data.batches import shuffled
 from compare.data.digits import split_digits
 from compare.data.folds import hold_out
 from compare.data.words import TOPICS, bags_of_words
-from compare.lessons import both, lesson, overlay, picture, script
+from compare.lessons import both, lesson, overlay, picture, script, twice
 from compare.networks import Networks
 from compare.share import to_jax, to_torch
 from jaxnn.foundations import adaline as jax_adaline
@@ -50,8 +51,7 @@ def zeros(*shape):
 
 def trained(same, name, nets, x, labels, steps):
     """Trains both by SGD on batches of 50, and holds their losses and weights to each other."""
-    stream = epochs(same.rng, len(x), 50)
-    batches = (((x[index],), (labels[index],)) for index in (next(stream) for _ in range(steps)))
+    batches = islice(shuffled(same.rng, (x,), (labels,), 50), steps)
     rules = jax_sgd(lr=0.05, momentum=0.9), lambda params: sgd(params, lr=0.05, momentum=0.9)
     costs = np.array([*nets.train(batches, (jax_cross_entropy, cross_entropy), rules)])
     same(f"{name}: losses", *costs.T)
@@ -189,7 +189,7 @@ with lesson("learning_rule") as same:
         same.holds(f"{name}: better than what held last", right > tafter[-1000:].mean())
 
     if (axes := same.axes(1, 2, height=3.8)) is not None:
-        overlay(axes[0], (k, length), (k, tlength), "C0", "|w|")
+        twice(axes[0], k, (length, tlength), "C0", "|w|")
         wide = np.linspace(0, (radius / g) ** 2 * 1.1, 200)
         axes[0].plot(wide, wide * g, "k-", lw=1, label="k g, at least")
         axes[0].plot(wide, np.sqrt(wide) * radius, "k:", lw=1, label="sqrt(k) R, at most")

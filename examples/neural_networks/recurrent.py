@@ -19,10 +19,10 @@ import optax
 import torch
 
 from compare.data import captions, frames, text, translation
-from compare.data.batches import epochs
+from compare.data.batches import shuffled
 from compare.data.folds import hold_out
 from compare.data.series import series, windows
-from compare.lessons import both, lesson, overlay, picture, script
+from compare.lessons import both, lesson, overlay, picture, script, twice
 from compare.networks import Networks
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.foundations import bptt as jax_bptt
@@ -63,15 +63,8 @@ def trained(nets, batches, losses, steps, lr):
     return np.array([*nets.train(itertools.islice(batches, steps), losses, rules)])
 
 
-def shuffled(rng, data, batch, targets=1):
-    """Endless batches of examples, in the form that `Networks.train` takes."""
-    for index in epochs(rng, len(data[0]), batch):
-        part = [array[index] for array in data]
-        yield tuple(part[:-targets]), tuple(part[-targets:])
-
-
 def given(stream, *targets):
-    """The same of a stream of dicts, whose targets are named."""
+    """Batches of a stream of dicts, whose targets are named, as `Networks.train` takes them."""
     for batch in stream:
         wanted = tuple(batch.pop(name) for name in targets)
         yield tuple(batch.values()), wanted
@@ -151,7 +144,7 @@ with lesson("introduction") as same:
     for name, (x, y) in pairs.items():
         ours, theirs, config = makers[name]
         nets = Networks(ours, theirs, same.rng, x[:2], hidden_size=16, **config)
-        batches = shuffled(same.rng, (x[:count], y[:count]), 32)
+        batches = shuffled(same.rng, (x[:count],), (y[:count],), 32)
         losses = trained(nets, batches, MSE, 600 if same.full else 300, 0.01)
         same(f"{name}: losses", *losses.T)
         same(f"{name}: parameters", *nets.state())
@@ -164,7 +157,7 @@ with lesson("introduction") as same:
         axis.plot(years[cut:], raw[cut:], "k-", lw=0.8, label="sunspots")
         for i, (name, pair) in enumerate(forecasts.items()):
             pair = [f[:, 0] * scale + raw[:cut].mean() for f in pair]
-            overlay(axis, (years[cut:], pair[0]), (years[cut:], pair[1]), f"C{i}", name)
+            twice(axis, years[cut:], pair, f"C{i}", name)
         axis.set(xlabel="year", ylabel="sunspots", title="one year ahead, from 24 years")
         axis.legend(fontsize=8)
 
@@ -242,7 +235,7 @@ with lesson("bptt") as same:
     same.holds("the loop's program grows with the length", counts["loop"] > 10 * counts["scan"])
     if (axis := same.axes()) is not None:
         steps, (found, tfound) = [*miss], zip(*miss.values(), strict=True)
-        overlay(axis, (steps, found), (steps, tfound), "C0", "gradient of W_hh")
+        twice(axis, steps, (found, tfound), "C0", "gradient of W_hh")
         axis.set(xscale="log", xlabel="steps k that the gradient goes back", xticks=steps)
         axis.set(ylabel="relative error", xticklabels=steps)
         axis.set(title=f"truncated BPTT against the whole, {length} years of sunspots")
@@ -345,12 +338,12 @@ with lesson("vanishing_exploding") as same:
     same.holds("orthogonal: so does this", max(ends["orthogonal, 1, clipped"]) < 0.05)
     if (axes := same.axes(1, 2, height=4.2)) is not None:
         for i, ((kind, radius), pair) in enumerate(found.items()):
-            overlay(axes[0], (lags, pair[0]), (lags, pair[1]), f"C{i}", f"{kind}, {radius}")
+            twice(axes[0], lags, pair, f"C{i}", f"{kind}, {radius}")
         axes[0].set(yscale="log", xlabel="lag", ylabel="norm of the gradient", ylim=(1e-12, 1e8))
         axes[0].set_title("by the spectral radius")
         axes[0].legend(fontsize=7)
         for i, (name, run) in enumerate(runs.items()):
-            overlay(axes[1], (range(steps), run[:, 0]), (range(steps), run[:, 1]), f"C{i}", name)
+            twice(axes[1], range(steps), run.T, f"C{i}", name)
         axes[1].set(yscale="log", xlabel="step", ylabel="loss", ylim=(1e-5, 1e8))
         axes[1].set_title("remember a sign over 30 steps")
         axes[1].legend(fontsize=7)
@@ -474,7 +467,7 @@ with lesson("gru") as same:
         gates = 4 if name == "LSTM" else 3
         wanted = gates * size * (1 + size + 2) + size + 1
         same.holds(f"{name}, {size}: G H (D + H + 2) and the head", counts == [wanted, wanted])
-        batches = shuffled(same.rng, (whole["x"][:count], whole["y"][:count]), 32)
+        batches = shuffled(same.rng, (whole["x"][:count],), (whole["y"][:count],), 32)
         losses = trained(nets, batches, MSE, 500 if same.full else 150, 0.01)
         same(f"{name}, {size}: losses", *losses.T)
         found = [rmse(f, whole["y"][count:]) for f in (g[count:] for g in nets(whole["x"]))]
