@@ -273,7 +273,7 @@ def _arguments(head: str, cells: dict[str, str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws; default 0")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write what the table holds")
     longer = any("same.full" in text for text in cells.values())
-    what = "train longer, on more data, as said above" if longer else "changes nothing here"
+    what = "go further, as said above" if longer else "changes nothing here"
     parser.add_argument("--full", action="store_true", help=what)
     return parser.parse_args()
 

@@ -119,8 +119,10 @@ def test_draws_are_those_of_the_seed_and_of_the_lesson():
 
 @pytest.mark.parametrize("path", sorted({row["example"] for row in ROWS}))
 def test_every_cell_of_the_table_is_in_its_script_in_order(path):
-    _, cells = parts((HERE.parent / path).read_text(encoding="utf-8"))
+    head, cells = parts((HERE.parent / path).read_text(encoding="utf-8"))
     assert list(cells) == [row["cell"] for row in ROWS if row["example"] == path]
+    longer = any("same.full" in text for text in cells.values())
+    assert longer == ("`--full`" in head)  # and how long
     for row in ROWS:
         if row["example"] == path:
             assert f"] {row['lesson']}\n" in cells[row["cell"]]

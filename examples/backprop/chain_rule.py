@@ -1,7 +1,7 @@
 """Derivatives in JAX and in PyTorch: from a difference quotient to backpropagation and its uses.
 
 Run it as a program (`python examples/backprop/chain_rule.py --out figures`), or cell by cell in an
-editor that knows `# %%`.
+editor that knows `# %%`. `--full` trains longer: about 20 s on two cores.
 """
 
 # %% Set-up

@@ -1,7 +1,7 @@
 """Determinants, elimination and factorisations in JAX and in PyTorch: how systems are solved.
 
 Run it as a program (`python examples/linear_algebra/inversion.py --out figures`), or cell by cell
-in an editor that knows `# %%`.
+in an editor that knows `# %%`. `--full` goes to larger sizes: about 30 s on two cores.
 """
 
 # %% Set-up

@@ -1,7 +1,7 @@
 """The singular value decomposition in JAX and in PyTorch: what it is, how it is found, its uses.
 
 Run it as a program (`python examples/linear_algebra/svd.py --out figures`), or cell by cell in an
-editor that knows `# %%`.
+editor that knows `# %%`. `--full` trains longer: about 40 s on two cores.
 """
 
 # %% Set-up
