@@ -21,10 +21,12 @@ from torch import nn
 from toys import CASES, Case, Values, climb, collect, trouble
 
 from compare import Array, Image, Twin
+from compare.api import check
 from compare.capture import BRANCHES, FUNCTIONS, Tap
 from compare.capture.branches import imposed
 from compare.capture.jaxpr import Walk
 from compare.capture.torch_side import NAMES, Recorder
+from compare.discover import find
 from compare.ladder import Ladder, Pair
 from compare.pairing import match
 
@@ -641,3 +643,11 @@ def test_functions_in_a_scan_are_stacked_only_if_it_is_known_which_is_which(call
     found = match(info(3 * calls), info(calls, steps=3), {})
     assert found.stacked == ({"sigmoid": [*info(3)]} if calls == 1 else {})
     assert set(found.pairs) == set(found.stacked)
+
+
+@pytest.mark.parametrize("name", ["foundations/perceptron:rosenblatt", "foundations/mlp:MLP"])
+def test_compiled_by_torch(name):
+    """One that is a graph, and one that steers Python by its values, which no graph can."""
+    report = check(*find(name), steps=1, backends=["torch:cpu+compile"])
+    assert report.verdict == "SAME"
+    assert report.twins[0]["coverage"]["skipped"] == []

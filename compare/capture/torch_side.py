@@ -6,7 +6,9 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import inspect
 import re
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -427,6 +429,19 @@ def trained(model: Any, phase: Phase) -> dict[str, nn.Parameter]:
     return {name: p for name, p in named if re.search(phase.trains, name) and p.requires_grad}
 
 
+@functools.cache
+def _never_compiled() -> None:
+    """The recorder is traced as a part of graphs, and never compiled by itself: where
+    `torch.compile` gives a function up, it takes the functions that this calls, one by one.
+    """
+    from torch._dynamo.eval_frame import skip_code
+
+    codes = [each.__code__ for each in vars(Recorder).values() if inspect.isfunction(each)]
+    for code in codes:
+        skip_code(code)
+        codes += [each for each in code.co_consts if isinstance(each, types.CodeType)]  # hooks
+
+
 class TorchRun:
     """One run of the PyTorch side: a generator of sections.
 
@@ -542,7 +557,10 @@ class TorchRun:
         name = phase.call if phase else self.twin.call
         call = getattr(self.model, name) if name else self.model
         drops = self.given.draws.get(mode_name(phase) if phase else "eval")  # masks need eager mode
-        return (torch.compile(call) if self.compiled and not drops else call)(*inputs)
+        if not self.compiled or drops:
+            return call(*inputs)
+        _never_compiled()
+        return torch.compile(call)(*inputs)
 
     def _mode(self, train: bool) -> None:
         if isinstance(self.model, nn.Module):
