@@ -32,6 +32,7 @@ ImageCaptioner = Twin(
         },
         "inputs": {"images": Image(2, 3, 64, 64), "tokens": Tokens(2, 12, 1000)},
         "targets": {"targets": Tokens(2, 12, 1000)},
+        "optimizer": ("sgd", {"lr": 1.0}),
         "data": None,
     },
 )
