@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -115,12 +115,6 @@ class Lesson:
 
         self._drawn, axes = plt.subplots(rows, columns, figsize=(WIDTH, height * rows))
         return axes
-
-    def track(self, steps: Iterable, what: str) -> Iterator:
-        """The same steps, with a bar on a terminal."""
-        from compare.console import tracked
-
-        return tracked(steps, what)
 
     def result(self) -> dict[str, Any]:
         """What the table shows of it."""

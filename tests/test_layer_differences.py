@@ -419,6 +419,24 @@ def _unshuffle() -> Site:
     return module_site(nn.PixelUnshuffle(2), first(jax64(wrong, last(x))), x)
 
 
+@case("PS-01", "function")
+def _unshuffle_function() -> Site:
+    def wrong(a: Any) -> Any:
+        return a.reshape(1, 8, 3, 2, 4, 2).transpose(0, 3, 5, 1, 2, 4).reshape(1, 32, 3, 4)
+
+    x = normal(1, 8, 6, 8)
+    return function_site(F.pixel_unshuffle, jax64(wrong, x), x, 2)
+
+
+@case("PS-01", "channels first")
+def _shuffle_first() -> Site:
+    def wrong(a: Any) -> Any:
+        return a.reshape(1, 2, 2, 2, 6, 8).transpose(0, 3, 4, 1, 5, 2).reshape(1, 2, 12, 16)
+
+    x = normal(1, 8, 6, 8)
+    return module_site(nn.PixelShuffle(2), jax64(wrong, x), x)
+
+
 cases(
     "PAD-01",
     lambda widths: function_site(
@@ -427,6 +445,12 @@ cases(
     axes=(((0, 0), (0, 0), (1, 2), (0, 3)),),
     sides=(((0, 0), (0, 0), (3, 0), (2, 1)),),
 )
+
+
+@case("PAD-01", "one side of each axis")
+def _pad_sides() -> Site:
+    wrong = jax64(lambda a: jnp.pad(a, ((0, 0), (0, 0), (1, 0), (0, 1))), IMAGE)
+    return function_site(F.pad, wrong, IMAGE, (1, 0, 0, 1))
 
 
 @case("PAD-01", "module")
@@ -939,6 +963,16 @@ cases(
     whole=(lambda a: a / jnp.linalg.norm(a),),
     other_axis=(lambda a: a / jnp.linalg.norm(a, axis=0),),
 )
+
+
+@case("NRM-01", "rsqrt along the default axis")
+def _unit_default() -> Site:
+    x = 1e-6 * X
+
+    def wrong(a: Any) -> Any:
+        return a * lax.rsqrt((a * a).sum(1, keepdims=True) + 1e-12)
+
+    return function_site(F.normalize, jax64(wrong, x), x)
 
 
 @case("NRM-02", "sum")

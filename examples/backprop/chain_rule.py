@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from compare.console import tracked
 from compare.data.batches import epochs
 from compare.data.digits import split_digits
 from compare.lessons import both, lesson, script
@@ -231,7 +232,7 @@ with lesson("backpropagation") as same:
 
     jlayers, jlosses = jax.jit(lambda p: jax.lax.scan(step, p, to_jax(batches)))(jlayers)
     tlosses = []
-    for index in same.track(torch.from_numpy(batches), "by the tape"):
+    for index in tracked(torch.from_numpy(batches), "by the tape"):
         loss, gradients, _ = by_tape(tape, tlayers, tx[index], tlabels[index])
         tlosses.append(loss)
         tlayers = [
