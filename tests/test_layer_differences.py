@@ -480,6 +480,13 @@ def _pad_function() -> Site:
     return function_site(F.pad, wrong, IMAGE, (1, 2, 1, 2), "reflect")
 
 
+@case("PAD-02", "and their order")
+def _pad_both() -> Site:
+    widths = ((0, 0), (0, 0), (1, 2), (2, 1))
+    wrong = jax64(lambda a: jnp.pad(a, widths, mode="symmetric"), IMAGE)
+    return function_site(F.pad, wrong, IMAGE, (1, 2, 2, 1), "reflect")
+
+
 # Embedding ------------------------------------------------------------------------------------
 
 IDS = torch.tensor([[0, 1, 0, 2], [3, 4, 1, 1]])

@@ -1035,19 +1035,26 @@ def _pad_mode(site: Site, s: Any) -> str:
     return s.mode or "constant"
 
 
+def _pad_mistakes(site: Site, own: Any) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+    """The pads that a site has, and what mistakes in their order make of them."""
+    given = tupled(own.padding, 2) if own.padding is not None else tuple(site.kwargs["pad"])
+    pairs = [given[i : i + 2] for i in range(0, len(given), 2)]
+    return given, {
+        "pairs in the order of the axes, the last axis last": tuple(
+            p for q in pairs[::-1] for p in q
+        ),
+        "(low, high), in this order": tuple(p for low, high in pairs for p in (high, low)),
+        "both": tuple(p for low, high in pairs[::-1] for p in (high, low)),
+    }
+
+
 def _pad_orders(site: Site) -> Iterator[Edit]:
     import torch.nn.functional as F
 
     own = settings(site, PAD)
-    given = tupled(own.padding, 2) if own.padding is not None else tuple(site.kwargs["pad"])
     mode = _pad_mode(site, own)
-    pairs = [given[i : i + 2] for i in range(0, len(given), 2)]
-    for line, flat in {
-        "pairs in the order of the axes, the last axis last": [p for q in pairs[::-1] for p in q],
-        "(low, high), in this order": [p for low, high in pairs for p in (high, low)],
-        "both": [p for low, high in pairs[::-1] for p in (high, low)],
-    }.items():
-        row = (line, f"pad={tuple(flat)}", lambda x, s, f=flat: F.pad(x, f, mode, s.value))
+    for line, flat in _pad_mistakes(site, own)[1].items():
+        row = (line, f"pad={flat}", lambda x, s, f=flat: F.pad(x, f, mode, s.value))
         yield from forms(site, PAD, row)
 
 
@@ -1093,20 +1100,22 @@ def _pad_modes(site: Site) -> Iterator[Edit]:
     import torch.nn.functional as F
 
     own = settings(site, PAD)
-    given = tupled(own.padding, 2) if own.padding is not None else tuple(site.kwargs["pad"])
+    given, others = _pad_mistakes(site, own)
     mode = _pad_mode(site, own)
     named = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     fix = f"jnp.pad(mode={named[mode]!r})"
-    if mode == "constant" and own.value:
-        fix = f"jnp.pad(constant_values={own.value})"
-        row = (fix, "value=0", lambda x, s: F.pad(x, given))
-        yield from forms(site, PAD, row)
-    for other in named:
-        if other != mode:
-            row = (fix, f"mode={other!r}", lambda x, s, m=other: F.pad(x, given, m))
+    for flat in dict.fromkeys((given, *others.values())):  # the order may be wrong as well
+        at = "" if flat == given else f", pad={flat}"
+        if mode == "constant" and own.value:
+            value = f"jnp.pad(constant_values={own.value})"
+            row = (value, f"value=0{at}", lambda x, s, f=flat: F.pad(x, f))
             yield from forms(site, PAD, row)
-    row = (fix, "no such mode: the edge repeated", lambda x, s: _symmetric(x, given))
-    yield from forms(site, PAD, row)
+        for other in named:
+            if other != mode:
+                row = (fix, f"mode={other!r}{at}", lambda x, s, m=other, f=flat: F.pad(x, f, m))
+                yield from forms(site, PAD, row)
+        repeated = f"no such mode: the edge repeated{at}"
+        yield from forms(site, PAD, (fix, repeated, lambda x, s, f=flat: _symmetric(x, f)))
 
 
 pad_mode = Difference(
