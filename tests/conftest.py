@@ -35,6 +35,13 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Every test draws the same numbers, whatever its process ran before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def freed():
     """Compiled programs are kept for a file of tests, not for the whole run."""

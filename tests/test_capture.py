@@ -514,7 +514,7 @@ def test_imposed_branches(name: str):
     assert flips.scale == pytest.approx(float(x.abs().max()))
     if kind == "max_pool":
         assert flips.count == int((own != wanted).sum())
-        assert flips.farthest == pytest.approx(float((own - wanted).abs().max()))
+        assert flips.farthest == pytest.approx(float((own - wanted).detach().abs().max()))
     else:
         slopes = [
             torch.autograd.functional.jvp(
