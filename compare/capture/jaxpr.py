@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -285,11 +286,17 @@ class Span:
     operand: Any
 
 
+# A model is walked several times, and the tracebacks of its equations are long.
+_SPANS: weakref.WeakKeyDictionary[Any, dict[int, Span]] = weakref.WeakKeyDictionary()
+
+
 def _spelled_out(jaxpr: Any) -> dict[int, Span]:
     """Calls of functions of jax.nn that are neither jitted nor custom: gelu, sigmoid, softmax.
 
     Returns: by position. Two calls that follow one another on one line count as one.
     """
+    if jaxpr in _SPANS:
+        return _SPANS[jaxpr]
     calls: list[tuple[str, tuple] | None] = []
     for eqn in jaxpr.eqns:
         traceback = eqn.source_info.traceback
@@ -310,6 +317,7 @@ def _spelled_out(jaxpr: Any) -> dict[int, Span]:
             operand = _operand([jaxpr.eqns[i] for i in positions])
             span = Span(call[0], positions[0], positions[-1], operand)
             spans |= dict.fromkeys(positions, span)
+    _SPANS[jaxpr] = spans
     return spans
 
 
