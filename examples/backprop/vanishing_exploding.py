@@ -271,8 +271,9 @@ with lesson("techniques") as same:
         print(f"{name}: first over last gradient {ratio:.0e}, {trun[1]:.2f} right")
     for name, (_, *runs) in found.items():
         learns = name not in ("std 0.05", "Xavier")
-        for _, share in runs:
-            same.holds(f"{name} {'learns' if learns else 'does not'}", (share > 0.4) == learns)
+        for costs, _ in runs:  # ln 10 = 2.3 is what guesses cost
+            fell = costs[-20:].mean() < 2.1
+            same.holds(f"{name} {'learns' if learns else 'does not'}", fell == learns)
     if (axes := same.axes(1, 2, height=4.4)) is not None:
         for i, (name, (pair, run, trun)) in enumerate(found.items()):
             overlay(axes[0], numbered(pair[0]), numbered(pair[1]), f"C{i}", name)
@@ -379,8 +380,10 @@ with lesson("clipping") as same:
             for _, share in (run, trun):
                 same.holds("without a clip nothing is learnt", share < 0.3)
         else:
-            same(f"training by {name}", run, trun)
-            same.holds(f"by {name} something is", trun[1] > 0.4)
+            # Of some weights later costs jump, and rounding grows with them.
+            same(f"the first 100 costs by {name}", run[0][:100], trun[0][:100], 1e-6)
+            for _, share in (run, trun):
+                same.holds(f"by {name} something is", share > 0.4)
     if (axis := same.axes(height=4)) is not None:
         for i, (name, (run, trun)) in enumerate(runs.items()):
             overlay(
