@@ -164,8 +164,9 @@ with lesson("how") as same:
 
     # Nothing passes that would move all sums of a unit alike, or stretch them: the gradient has no
     # part along 1 and none along z_hat (but for eps). A bias before it learns nothing.
+    along, left = (dz * z_hat).sum(0), 1e-5 * rate**3 * (g * z_hat).sum(0)
     same.holds("none along 1", abs(dz.sum(0)).max() < 1e-12)
-    same.holds("next to none along z_hat", abs((dz * z_hat).sum(0)).max() < 1e-3)
+    same.holds("along z_hat what eps leaves", np.allclose(along, left, rtol=1e-6, atol=1e-12))
 
     # So the size of the weights before it does not matter to y, and divides the gradient: as they
     # grow, the steps turn them less. Weight decay then sets the learning rate.
