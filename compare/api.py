@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from compare.capture.environment import environment
 from compare.errors import DiptychError
-from compare.report import Report, environment, twin_dict
+from compare.ladder.verdict import worst
+from compare.report.entries import twin_dict
+from compare.report.report import Report
 from compare.twin import Twin
-from compare.verdict import worst
 
 EVERY = (
     "xla:cpu",
@@ -43,7 +45,7 @@ def optimizers(twin: Twin) -> str:
 
 def missing(backend: str) -> str | None:
     """Why a backend cannot be run here, or None."""
-    from compare.ladder import parse
+    from compare.ladder.pair import parse
 
     framework, device, _ = parse(backend)
     if framework == "torch":
@@ -84,19 +86,20 @@ def find(
     Raises:
       DiptychError: for a twin that cannot be built or run, or a folder that cannot be written.
     """
-    from compare import finder
-    from compare.evidence import leave
-    from compare.ladder import Pair
+    from compare.finder.entry import entry
+    from compare.finder.evidence import leave
+    from compare.finder.finder import find as search
+    from compare.ladder.pair import Pair
 
     prepare()
     started, name = time.time(), twin.name or "twin"
     progress(name, "building")
-    found = finder.find(Pair(twin, seed, steps), lambda doing: progress(name, doing))
+    found = search(Pair(twin, seed, steps), lambda doing: progress(name, doing))
     where = environment() | {"seed": seed, "matmul": "highest", "size": "small"}
     run = lasted(started)
     if ":" in twin.name:
         run = {"command": f"diptych find {twin.name} --seed {seed} --steps {steps}", **run}
-    report = Report([finder.entry(found, optimizers(twin))], [], where, run)
+    report = Report([entry(found, optimizers(twin))], [], where, run)
     if folder is not None and found.origin is not None:
         leave(folder, report, found)
     return report
@@ -140,7 +143,8 @@ def check(
     Raises:
       DiptychError: for a twin that cannot be built or run, or an unknown backend.
     """
-    from compare.ladder import Ladder, Pair
+    from compare.ladder.ladder import Ladder
+    from compare.ladder.pair import Pair
 
     if not twins:
         raise DiptychError("check() has no twin to compare: give it at least one")

@@ -18,8 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compare.errors import DiptychError
-from compare.files import reason
+from compare.errors import DiptychError, reason
 from compare.twin import Twin
 
 FOLDER = Path(__file__).parent / "twins"

@@ -51,7 +51,7 @@ class Parity:
         __tracebackhide__ = True
         from compare.api import check
         from compare.errors import DiptychError
-        from compare.judge import STAGES
+        from compare.ladder.result import STAGES
 
         chosen = {**self.options, **options}
         stages = chosen.get("stages")
@@ -75,7 +75,7 @@ class Parity:
         if self.artifacts is None:
             return
         from compare.api import find
-        from compare.evidence import name_of
+        from compare.finder.evidence import name_of
 
         seed = options.get("seed", 0)
         diverged = {entry["name"] for entry in report.twins if entry["verdict"] == "DIVERGED"}
@@ -108,7 +108,8 @@ class Parity:
 
 def _show(report: Any) -> None:
     """What failed, for "Captured stdout" below the failure."""
-    from compare.console import entry, make_console
+    from compare.report.console import entry
+    from compare.report.terminal import make_console
 
     console = make_console("never")
     for each in report.twins:
@@ -166,8 +167,8 @@ class Gathered:
         html, json = (self.config.getoption(f"--parity-{kind}") for kind in ("html", "json"))
         if not (html or json):
             return
-        from compare.files import write_atomic
-        from compare.report import Report
+        from compare.report.report import Report
+        from compare.weights.files import write_atomic
 
         report = Report(self.entries)
         for path, text in ((html, report.to_html), (json, report.to_json)):

@@ -190,6 +190,20 @@ class Twin:
         """The twin at its published size."""
         return dataclasses.replace(self, full={}, **self.full)
 
+    def configured(self, config: Mapping[str, Any]) -> Twin:
+        """The twin with some constructor keywords changed.
+
+        Raises:
+          DiptychError: for a pair of the user's own, whose constructors are not called here.
+        """
+        if not config:
+            return self
+        if self.torch is not None:
+            raise DiptychError(
+                f"{self.name}: a twin of your own takes no --config; change its file"
+            )
+        return dataclasses.replace(self, config={**self.config, **config})
+
     def build(self, side: str) -> Any:
         """The model of one side ("torch" or "jax")."""
         given = getattr(self, side)

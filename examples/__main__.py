@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from compare.files import write_atomic
-from compare.lessons import parts
+from compare.study.lessons import parts
+from compare.weights.files import write_atomic
 
 HERE = Path(__file__).parent
 HEAD = """\

@@ -22,7 +22,8 @@ from torch import nn
 
 from compare import Array, Twin
 from compare.api import check
-from compare.console import entry, make_console
+from compare.report.console import entry
+from compare.report.terminal import make_console
 
 
 class TorchBlock(nn.Module):

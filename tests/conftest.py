@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from compare import heap
+from compare.capture import heap
 
 # Before any framework is imported, by a test or by a process that a test starts.
 os.environ["JAX_PLATFORMS"] = "cpu"

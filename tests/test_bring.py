@@ -22,14 +22,14 @@ from toys import climb, trouble
 
 from compare import Array, Image, Tokens, Twin, check
 from compare.capture.bring import structs
-from compare.capture.torch_side import specification
-from compare.convert import weight_map
+from compare.capture.torch_model import specification
 from compare.errors import DiptychError
-from compare.judge import Result
-from compare.ladder import Pair
-from compare.report import twin_dict
-from compare.verdict import DIVERGED, SAME
-from compare.weights import build
+from compare.ladder.pair import Pair
+from compare.ladder.result import Result
+from compare.ladder.verdict import DIVERGED, SAME
+from compare.ladder.weight_map import weight_map
+from compare.report.entries import twin_dict
+from compare.weights.build import build
 
 
 def paired(result: Result, mode: str = "train") -> tuple[int, int, int]:

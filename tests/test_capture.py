@@ -22,13 +22,14 @@ from toys import CASES, Case, Values, climb, collect, trouble
 
 from compare import Array, Image, Twin
 from compare.api import check
-from compare.capture import BRANCHES, FUNCTIONS, Tap
 from compare.capture.branches import imposed
 from compare.capture.jaxpr import Walk
-from compare.capture.torch_side import NAMES, Recorder
+from compare.capture.taps import BRANCHES, FUNCTIONS, Tap
+from compare.capture.torch_recorder import NAMES, Recorder
 from compare.discover import find
-from compare.ladder import Ladder, Pair
-from compare.pairing import match
+from compare.ladder.ladder import Ladder
+from compare.ladder.pair import Pair
+from compare.ladder.pairing import match
 
 
 @functools.cache
@@ -277,7 +278,7 @@ def test_named_functions_of_jax_are_recorded_once(name: str, wrap: Callable):
     call = wrap(model)
     closed = jax.make_jaxpr(call)(x)
     walk = Walk(root=False)
-    (out,) = walk.run(closed.jaxpr, closed.consts, [x])
+    (out,) = walk.run(closed, [x])
     assert list(walk.info) == [name]
     assert walk.info[name].source.startswith("tests/")
     close(walk.taps[name], np.asarray(call(x)))

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compare import checkpoints, cli
-from compare.cli import main
-from compare.commands import COMMANDS
+from compare.capture.environment import cores
+from compare.commands import cli
+from compare.commands.cli import main
+from compare.commands.options import COMMANDS
 from compare.discover import catalogue, find, find_all
 from compare.errors import DiptychError
-from compare.workers import cores
+from compare.weights import flax_files, torch_files
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch", "jax", "jaxlib", "flax", "optax", "rich", "jinja2", "pygments")
@@ -118,11 +119,11 @@ def folder(tmp_path_factory):
     shapes = {"0.weight": (32, 64), "0.bias": 32, "2.weight": (16, 32), "2.bias": 16}
     shapes |= {"4.weight": (10, 16), "4.bias": 10}
     good = {f"layers.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
-    checkpoints.write_torch(folder / "good.pt", good)
-    checkpoints.write_torch(folder / "shape.pt", good | {"layers.4.bias": np.ones(11, np.float32)})
-    checkpoints.write_torch(folder / "more.pt", good | {"layers.6.bias": np.ones(1, np.float32)})
-    checkpoints.write_torch(folder / "less.pt", {"layers.0.weight": good["layers.0.weight"]})
-    checkpoints.write_flax(folder / "other.msgpack", {"params": {"a": {"kernel": np.ones(2)}}})
+    torch_files.write_torch(folder / "good.pt", good)
+    torch_files.write_torch(folder / "shape.pt", good | {"layers.4.bias": np.ones(11, np.float32)})
+    torch_files.write_torch(folder / "more.pt", good | {"layers.6.bias": np.ones(1, np.float32)})
+    torch_files.write_torch(folder / "less.pt", {"layers.0.weight": good["layers.0.weight"]})
+    flax_files.write_flax(folder / "other.msgpack", {"params": {"a": {"kernel": np.ones(2)}}})
     (folder / "empty.pt").write_bytes(b"")
     (folder / "cut.pt").write_bytes((folder / "good.pt").read_bytes()[:900])
     (folder / "cut.msgpack").write_bytes((folder / "other.msgpack").read_bytes()[:9])
@@ -354,7 +355,7 @@ def test_two_at_a_time_are_the_same_report():
 
 def test_a_process_that_is_killed_names_a_remedy(capsys):
     Path("killed.py").write_text("import os\n\n\ndef twin():\n    os._exit(9)\n")
-    workers = "import sys; from compare import workers; workers.check(['killed:twin'], 2, {}"
+    workers = "import sys; from compare.commands import workers; workers.check(['killed:twin'], 2, {}"
     line = f"{workers}, progress=print, finished=print)"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
     assert "a process was killed near killed:twin, perhaps for memory; try --jobs 1" in done.stderr
@@ -438,7 +439,7 @@ def test_a_reader_that_leaves_is_no_error():
 def test_a_missing_framework_is_named_with_its_remedy():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from compare.cli import main; sys.exit(main(['check', 'cnn/lenet', '-q']))"
+        "from compare.commands.cli import main; sys.exit(main(['check', 'cnn/lenet', '-q']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -453,7 +454,7 @@ def test_a_missing_framework_is_named_with_its_remedy():
 def test_help_imports_no_framework():
     calls = "".join(f"main([{name!r}, '--help']); " for name in COMMANDS)
     code = (
-        f"import sys; from compare.cli import main; main(['--help']); main([]); {calls}"
+        f"import sys; from compare.commands.cli import main; main(['--help']); main([]); {calls}"
         f"print(sorted(set({FRAMEWORKS!r}) & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -466,7 +467,7 @@ def test_help_imports_no_framework():
 def test_listing_imports_no_framework():
     code = (
         "import sys; from compare.discover import catalogue; catalogue()\n"
-        "from compare.cli import main; main(['list', '-q']); main(['list', '--json'])\n"
+        "from compare.commands.cli import main; main(['list', '-q']); main(['list', '--json'])\n"
         f"print(sorted(set({FRAMEWORKS[:5]!r}) & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -587,7 +588,7 @@ def test_convert(capsys, tmp_path):
     assert main(["convert", name, there, back, "--small", "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert (done["source"], done["target"], done["read"]) == ("Flax", "PyTorch", 6)
-    one, two = checkpoints.read_torch("good.pt"), checkpoints.read_torch(back)
+    one, two = torch_files.read_torch("good.pt"), torch_files.read_torch(back)
     assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in two.items()}
     config = ["--config", "in_features=64", "--config", "hidden=(32, 16)"]
     assert main(["convert", name, "good.pt", there, *config]) == 2
@@ -596,7 +597,7 @@ def test_convert(capsys, tmp_path):
 
 def test_convert_by_configuration(tmp_path, capsys):
     target = str(tmp_path / "a.safetensors")
-    checkpoints.write_torch(
+    torch_files.write_torch(
         tmp_path / "one.pt",
         {"layers.0.weight": np.ones((3, 784), "f4"), "layers.0.bias": np.ones(3, "f4")},
     )
@@ -615,7 +616,7 @@ def test_doctor(capsys):
 
 
 def test_doctor_names_what_is_missing(capsys, monkeypatch):
-    from compare import doctor
+    from compare.commands import doctor
 
     found = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "flax" else found(name))

@@ -1,6 +1,7 @@
 """Checkpoints from one framework to the other and back: the same bits, or one clear line."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -10,13 +11,20 @@ import torch
 from flax import linen
 from torch import nn
 
-from compare import Image, Tokens, Twin, checkpoints
-from compare.convert import FLAX, TORCH, configured, convert, side, weight_map
+from compare import Image, Tokens, Twin
 from compare.discover import catalogue, find
 from compare.errors import DiptychError
+from compare.ladder.weight_map import weight_map
+from compare.weights import convert as conversion
+from compare.weights import flax_files, torch_files
+from compare.weights.convert import FLAX, TORCH, Conversion, side
 
 MANIFESTS = sorted((Path(__file__).parent / "manifests").glob("*.json"))
 TWINS = {name: twin for name, twin in catalogue().items() if twin.name}
+
+
+def convert(twin, source, target, **options) -> Conversion:
+    return conversion.convert(partial(weight_map, twin), source, target, **options)
 
 
 def state(twin, dtype=None, seed=0) -> dict[str, np.ndarray]:
@@ -45,10 +53,10 @@ def there_and_back(twin, values, tmp_path, torch_suffix, flax_suffix):
     """The state dict after a way to Flax and back, through files."""
     source, middle = tmp_path / f"one{torch_suffix}", tmp_path / f"two{flax_suffix}"
     back = tmp_path / f"three{torch_suffix}"
-    checkpoints.write_torch(source, values)
+    torch_files.write_torch(source, values)
     assert convert(twin, source, middle).target == FLAX
     assert convert(twin, middle, back).target == TORCH
-    return checkpoints.read_torch(back)
+    return torch_files.read_torch(back)
 
 
 WEIGHTED = [name for name, twin in TWINS.items() if twin.config]
@@ -58,7 +66,7 @@ WEIGHTED = [name for name, twin in TWINS.items() if twin.config]
 def test_every_twin_keeps_its_bits(name, tmp_path):
     values = state(TWINS[name])
     back = there_and_back(TWINS[name], values, tmp_path, ".safetensors", ".safetensors")
-    assert same(back, checkpoints.read_torch(tmp_path / "one.safetensors"))
+    assert same(back, torch_files.read_torch(tmp_path / "one.safetensors"))
     assert {k: v.tobytes() for k, v in back.items()} == {k: v.tobytes() for k, v in values.items()}
 
 
@@ -68,7 +76,7 @@ def test_every_format_keeps_the_bits(torch_suffix, flax_suffix, tmp_path):
     twin = find("cnn/lenet:LeNet")[0]
     values = state(twin)
     back = there_and_back(twin, values, tmp_path, torch_suffix, flax_suffix)
-    assert same(back, checkpoints.read_torch(tmp_path / f"one{torch_suffix}"))
+    assert same(back, torch_files.read_torch(tmp_path / f"one{torch_suffix}"))
     assert {k: v.tobytes() for k, v in back.items()} == {k: v.tobytes() for k, v in values.items()}
 
 
@@ -81,10 +89,10 @@ def test_every_dtype_keeps_its_bits(dtype, tmp_path):
 
 def test_shapes_in_flax_are_the_models(tmp_path):
     twin = find("cnn/resnet:resnet18")[0]
-    twin = configured(twin, small=True, config={"width": 8, "num_classes": 7})
-    checkpoints.write_torch(tmp_path / "one.pt", state(twin))
+    twin = twin.configured({"width": 8, "num_classes": 7})
+    torch_files.write_torch(tmp_path / "one.pt", state(twin))
     convert(twin, tmp_path / "one.pt", tmp_path / "two.msgpack")
-    tree = checkpoints.read_flax(tmp_path / "two.msgpack")
+    tree = flax_files.read_flax(tmp_path / "two.msgpack")
     assert set(tree) == {"params", "batch_stats"}
     assert tree["params"]["fc"]["kernel"].shape == (64, 7)
     assert tree["params"]["conv1"]["kernel"].shape == (7, 7, 3, 8)
@@ -102,7 +110,7 @@ def test_converted_weights_are_the_same_network(tmp_path):
     done = convert(twin, tmp_path / "lenet.pth", tmp_path / "lenet.msgpack")
     assert done.notes == ["took 'state_dict', left 'epoch'"]
     x = np.random.default_rng(0).standard_normal((2, 1, 28, 28), np.float32)
-    variables = checkpoints.read_flax(tmp_path / "lenet.msgpack")
+    variables = flax_files.read_flax(tmp_path / "lenet.msgpack")
     found = theirs.apply(variables, jnp.asarray(x.transpose(0, 2, 3, 1).copy()))
     with torch.no_grad():
         wanted = ours(torch.from_numpy(x)).numpy()
@@ -160,7 +168,7 @@ def test_tied_weights_are_one_tensor_there_and_two_names_here(tmp_path):
     assert same(back, both)
     assert len(weight_map(TIED).links) == 1
     apart = {**both, "out.weight": both["embed.weight"] + 1}
-    checkpoints.write_torch(tmp_path / "apart.pt", apart)
+    torch_files.write_torch(tmp_path / "apart.pt", apart)
     with pytest.raises(DiptychError, match=r"out\.weight and embed\.weight are one tensor"):
         convert(TIED, tmp_path / "apart.pt", tmp_path / "apart.msgpack")
     assert not (tmp_path / "apart.msgpack").exists()
@@ -184,12 +192,12 @@ class TorchNorm(nn.Module):
 def test_a_counter_that_flax_lacks_is_said_and_begins_again(tmp_path):
     twin = Twin(torch=TorchNorm, jax=FlaxNorm, inputs={"x": Image(2, 3, 4, 4)}, name="norm")
     values = state(twin) | {"bn.num_batches_tracked": np.array(5, np.int64)}
-    checkpoints.write_torch(tmp_path / "one.pt", values)
+    torch_files.write_torch(tmp_path / "one.pt", values)
     there = convert(twin, tmp_path / "one.pt", tmp_path / "two.msgpack")
     back = convert(twin, tmp_path / "two.msgpack", tmp_path / "three.pt")
     assert any("bn.num_batches_tracked: Flax's own" in note for note in there.notes)
     assert any("bn.num_batches_tracked set to 0" in note for note in back.notes)
-    found = checkpoints.read_torch(tmp_path / "three.pt")
+    found = torch_files.read_torch(tmp_path / "three.pt")
     assert same(found, values | {"bn.num_batches_tracked": np.array(0, np.int64)})
 
 
@@ -197,24 +205,24 @@ def test_nan_is_kept_and_said(tmp_path):
     twin = find("foundations/mlp:MLP")[0]
     values = {name: np.zeros_like(array) for name, array in state(twin).items()}
     next(iter(values.values())).flat[3] = np.nan
-    checkpoints.write_torch(tmp_path / "one.pt", values)
+    torch_files.write_torch(tmp_path / "one.pt", values)
     done = convert(twin, tmp_path / "one.pt", tmp_path / "two.msgpack")
     assert done.notes == [f"NaN or infinity in {next(iter(values))}, kept as it is"]
 
 
 def test_whose_a_safetensors_file_is(tmp_path):
     one, other = {"a.b": np.zeros(2)}, {"params": {"a": {"b": np.zeros(2)}}}
-    assert side(checkpoints.write_torch(tmp_path / "a.safetensors", one)) == TORCH
-    assert side(checkpoints.write_flax(tmp_path / "b.safetensors", other)) == FLAX
+    assert side(torch_files.write_torch(tmp_path / "a.safetensors", one)) == TORCH
+    assert side(flax_files.write_flax(tmp_path / "b.safetensors", other)) == FLAX
     assert (
-        side(checkpoints.write_torch(tmp_path / "c.safetensors", {"weight": np.ones(1)})) == TORCH
+        side(torch_files.write_torch(tmp_path / "c.safetensors", {"weight": np.ones(1)})) == TORCH
     )
-    assert side(checkpoints.write_flax(tmp_path / "d.safetensors", {"scale": np.ones(1)})) == FLAX
+    assert side(flax_files.write_flax(tmp_path / "d.safetensors", {"scale": np.ones(1)})) == FLAX
 
 
 def test_the_model_is_built_without_memory():
     """Meta tensors: a wide ResNet that would need 60 GB has a weight map at once."""
-    twin = configured(find("cnn/resnet:resnet152")[0], config={"width": 1024})
+    twin = find("cnn/resnet:resnet152")[0].published().configured({"width": 1024})
     found = weight_map(twin)
     assert not found.differences
     assert sum(np.prod(leaf.shape, dtype=np.int64) for leaf in found.leaves.values()) > 1e10

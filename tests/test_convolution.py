@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
-from compare import Image, Twin, bench, check, find
-from compare.cli import main
+from compare import Image, Twin, check, find
+from compare.bench import by_hand, ratios
+from compare.commands.cli import main
 from compare.share import to_jax, to_numpy, to_torch
 from jaxnn.layers import convolution, patches, transposed
 from jaxnn.layers.container import Sequential
@@ -297,7 +298,7 @@ def test_the_finder_sees_through_the_choice():
 def test_bench_step(capsys, monkeypatch):
     """The table and its JSON; the two processes are run for what they print, not for its value."""
     printed = {"jax_steps": "0.5\n", "torch_steps": "0.25\n"}
-    monkeypatch.setattr(bench, "_output", lambda command, threads: printed[command[3]])
+    monkeypatch.setattr(ratios, "_output", lambda command, threads: printed[command[3]])
     assert main(["bench", "step"]) == 0
     shown = capsys.readouterr().out
     assert "cnn/resnet:resnet18" in shown
@@ -314,13 +315,13 @@ def test_bench_step(capsys, monkeypatch):
 
 
 def test_steps_are_timed(capsys):
-    for side in (bench.torch_steps, bench.jax_steps):
+    for side in (by_hand.torch_steps, by_hand.jax_steps):
         side("foundations/mlp:MLP")
         assert float(capsys.readouterr().out) > 0
 
 
 def test_the_step_of_resnet18_is_a_small_one():
-    twin = bench._sized("cnn/resnet:resnet18")
+    twin = by_hand._sized("cnn/resnet:resnet18")
     assert twin.inputs["x"].shape == (16, 3, 64, 64)
     assert twin.targets["labels"].shape == (16,)
     assert twin.config["width"] == 64

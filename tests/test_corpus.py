@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from toys import climb, trouble
 
+from compare.ladder.verdict import DIVERGED, SAME
 from compare.twin import generator
-from compare.verdict import DIVERGED, SAME
 from tests.faults import OPTIMIZER, architectures, corpus, equivalent, held_out, judge
 from tests.faults.matrix import HEADER, row, run, summary, tried
 

@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 import jaxnn.rnn.char_lm as jax_char_lm
 import torchref.rnn.char_lm as torch_char_lm
 from compare.discover import catalogue
-from compare.ladder import Pair
+from compare.ladder.pair import Pair
 from compare.share import to_jax, to_numpy, to_torch
 
 TWINS = catalogue()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare.differences import Site, catalogue
+from compare.differences.catalogue import Site, catalogue
 from compare.share import to_numpy
 
 CATALOGUE = catalogue()

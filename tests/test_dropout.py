@@ -21,12 +21,12 @@ from compare import Array, Image, Twin
 from compare.api import check
 from compare.capture.given import Given
 from compare.capture.masks import Draw, Site, fit, plan, uniform
-from compare.capture.samplers import examine, sampler, scaled
 from compare.capture.torch_masks import Masks
-from compare.captures import capture, diff
-from compare.judge import Result
-from compare.ladder import Pair
-from compare.verdict import DIVERGED, INCONCLUSIVE, SAME
+from compare.ladder.captures import capture, diff
+from compare.ladder.pair import Pair
+from compare.ladder.result import Result
+from compare.ladder.samplers import examine, sampler, scaled
+from compare.ladder.verdict import DIVERGED, INCONCLUSIVE, SAME
 
 
 class TorchNet(nn.Module):

@@ -16,9 +16,9 @@ from torch import nn
 from toys import climb, trouble
 
 from compare import Array, Image, Twin
-from compare.judge import Result
-from compare.report import twin_dict
-from compare.verdict import DIVERGED, SAME
+from compare.ladder.result import Result
+from compare.ladder.verdict import DIVERGED, SAME
+from compare.report.entries import twin_dict
 
 
 class TorchNet(nn.Module):

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from compare import checkpoints, files
-from compare.bundle import Bundle, fingerprint, fingerprints
 from compare.errors import DiptychError
+from compare.ladder.bundle import Bundle, fingerprint, fingerprints
+from compare.weights import files, flax_files, torch_files
 
 NANS = np.array([0x7FF0DEAD00000001, 0xFFF8000000000BAD], np.uint64).view(np.float64)
 
@@ -56,9 +56,7 @@ def flat(tree, above=()):
 
 
 def nested(arrays):
-    return checkpoints._nest(
-        "", [(tuple(name.split("/")), array) for name, array in arrays.items()]
-    )
+    return flax_files._nest("", [(tuple(name.split("/")), array) for name, array in arrays.items()])
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
@@ -125,21 +123,21 @@ def test_a_fingerprint_tells_name_dtype_shape_and_bytes():
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pt", "x.pth", "x.bin", "X.PT"])
 def test_a_pytorch_state_returns_bit_for_bit(tmp_path, name):
-    path = checkpoints.write_torch(tmp_path / name, ARRAYS)
-    found = checkpoints.read_torch(path)
+    path = torch_files.write_torch(tmp_path / name, ARRAYS)
+    found = torch_files.read_torch(path)
     assert found.keys() == ARRAYS.keys()
     assert all(same(found[key], array) for key, array in native(ARRAYS).items())
     tensors = content(tmp_path)
-    checkpoints.write_torch(path, found)
+    torch_files.write_torch(path, found)
     assert content(tmp_path) == tensors
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.msgpack", "x.orbax", "x"])
 def test_flax_variables_return_bit_for_bit(tmp_path, name):
-    path = checkpoints.write_flax(tmp_path / name, nested(ARRAYS))
-    checkpoints.write_flax(path, nested(ARRAYS))  # over what is there
+    path = flax_files.write_flax(tmp_path / name, nested(ARRAYS))
+    flax_files.write_flax(path, nested(ARRAYS))  # over what is there
     assert os.listdir(tmp_path) == [name]
-    found = flat(checkpoints.read_flax(path))
+    found = flat(flax_files.read_flax(path))
     assert found.keys() == ARRAYS.keys()
     assert all(same(found[key], array) for key, array in native(ARRAYS).items())
     assert all(array.flags.writeable for array in found.values())
@@ -153,20 +151,20 @@ def test_checkpoints_are_those_of_the_frameworks(tmp_path):
 
     weight = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T.requires_grad_()
     for suffix in ("pt", "safetensors"):
-        path = checkpoints.write_torch(tmp_path / f"x.{suffix}", {"w": weight})
+        path = torch_files.write_torch(tmp_path / f"x.{suffix}", {"w": weight})
         found = torch.load(path) if suffix == "pt" else load_torch(path)
         assert torch.equal(found["w"], weight)
-    path = checkpoints.write_flax(tmp_path / "x.msgpack", {"params": {"w": jnp.ones(3)}})
+    path = flax_files.write_flax(tmp_path / "x.msgpack", {"params": {"w": jnp.ones(3)}})
     assert (
         serialization.from_bytes({"params": {"w": 0}}, path.read_bytes())["params"]["w"].sum() == 3
     )
 
 
 def test_an_orbax_manager_is_read_through_its_step(tmp_path):
-    checkpoints.write_flax(tmp_path / "step" / ".." / "item", {"params": {"w": np.ones(3)}})
+    flax_files.write_flax(tmp_path / "step" / ".." / "item", {"params": {"w": np.ones(3)}})
     (tmp_path / "5").mkdir()
     shutil.move(tmp_path / "item", tmp_path / "5" / "default")
-    assert checkpoints.read_flax(tmp_path / "5")["params"]["w"].sum() == 3
+    assert flax_files.read_flax(tmp_path / "5")["params"]["w"].sum() == 3
 
 
 @pytest.mark.parametrize(
@@ -188,21 +186,21 @@ def test_training_checkpoints_are_unwrapped_and_it_is_said(tmp_path, wrap, notes
     state = wrap({"module.bias": torch.ones(2), "weight": torch.ones(2)})
     torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=not legacy)
     said: list[str] = []
-    assert list(checkpoints.read_torch(tmp_path / "x.pt", said)) == ["module.bias", "weight"]
+    assert list(torch_files.read_torch(tmp_path / "x.pt", said)) == ["module.bias", "weight"]
     assert said == notes
 
 
 def test_bundles_and_safetensors_import_no_framework(tmp_path):
     code = """
 import sys, numpy as np
-from compare import checkpoints
-from compare.bundle import Bundle
+from compare.weights import flax_files, torch_files
+from compare.ladder.bundle import Bundle
 Bundle.load(Bundle({"x": np.ones(2)}).save("x.bundle"))
-checkpoints.read_torch(checkpoints.write_torch("x.safetensors", {"x": np.ones(2)}))
-checkpoints.read_flax(checkpoints.write_flax("y.safetensors", {"x": np.ones(2)}))
+torch_files.read_torch(torch_files.write_torch("x.safetensors", {"x": np.ones(2)}))
+flax_files.read_flax(flax_files.write_flax("y.safetensors", {"x": np.ones(2)}))
 assert not {"torch", "jax", "flax"} & sys.modules.keys()
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
@@ -246,8 +244,8 @@ SAFETENSORS = {
 }
 READERS = {
     "bundle": Bundle.load,
-    "torch": checkpoints.read_torch,
-    "flax": checkpoints.read_flax,
+    "torch": torch_files.read_torch,
+    "flax": flax_files.read_flax,
 }
 
 
@@ -268,7 +266,7 @@ def test_absent_files_and_folders_are_refused(tmp_path, name, kind, word):
         path.mkdir()
     for reader in READERS.values():
         if reader is not Bundle.load and name.endswith((".pt", ".msgpack")):
-            reader = checkpoints.read_torch if name.endswith(".pt") else checkpoints.read_flax
+            reader = torch_files.read_torch if name.endswith(".pt") else flax_files.read_flax
         refused(tmp_path, reader, path, word)
 
 
@@ -403,7 +401,7 @@ def test_malformed_pytorch_checkpoints_are_refused(tmp_path, case):
     write, word = TORCH[case]
     path = tmp_path / "bad.pt"
     write(path)
-    refused(tmp_path, checkpoints.read_torch, path, word)
+    refused(tmp_path, torch_files.read_torch, path, word)
     assert not (tmp_path / "executed").exists()
 
 
@@ -429,7 +427,7 @@ def msgpack_objects(path: Path) -> None:
 
 
 def orbax(path: Path) -> None:
-    checkpoints.write_flax(path, {"params": {"w": np.ones(300)}})
+    flax_files.write_flax(path, {"params": {"w": np.ones(300)}})
 
 
 def orbax_without(pattern: str):
@@ -471,7 +469,7 @@ FLAX = {
 def test_malformed_flax_checkpoints_are_refused(tmp_path, case):
     name, write, word = FLAX[case]
     write(tmp_path / name)
-    refused(tmp_path, checkpoints.read_flax, tmp_path / name, word)
+    refused(tmp_path, flax_files.read_flax, tmp_path / name, word)
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -482,11 +480,11 @@ def write_bundle(path):
 
 
 def write_torch(path):
-    return checkpoints.write_torch(path, {"x": np.ones(2)})
+    return torch_files.write_torch(path, {"x": np.ones(2)})
 
 
 def write_flax(path):
-    return checkpoints.write_flax(path, {"x": np.ones(2)})
+    return flax_files.write_flax(path, {"x": np.ones(2)})
 
 
 WRITERS = {
@@ -537,23 +535,23 @@ def test_an_orbax_folder_returns_when_its_successor_cannot_take_its_place(tmp_pa
 
     monkeypatch.setattr(Path, "rename", fail)
     refused(tmp_path, write_flax, path, "No space left")
-    assert checkpoints.read_flax(path)["x"].sum() == 2
+    assert flax_files.read_flax(path)["x"].sum() == 2
 
 
 @pytest.mark.parametrize(
     ("write", "name", "value", "word"),
     [
-        (checkpoints.write_torch, "x.pt", {"w": np.array(["a"])}, "'w'"),
-        (checkpoints.write_torch, "x.pt", {"w": 1.0}, "'w' is float"),
-        (checkpoints.write_torch, "x.pt", {}, "no tensors"),
-        (checkpoints.write_torch, "x.ckpt", {"w": np.ones(1)}, ".ckpt"),
-        (checkpoints.write_torch, "x", {"w": np.ones(1)}, "no suffix"),
-        (checkpoints.write_torch, "x.safetensors", {"__metadata__": np.ones(1)}, "__metadata__"),
-        (checkpoints.write_flax, "x.msgpack", {"w": [np.ones(1)]}, "'w' is a list"),
-        (checkpoints.write_flax, "x.msgpack", {0: np.ones(1)}, "0 cannot be a name"),
-        (checkpoints.write_flax, "x.safetensors", {"a/b": np.ones(1)}, "'a/b'"),
-        (checkpoints.write_flax, "x", {"w": np.array(None)}, "'w'"),
-        (checkpoints.write_flax, "x", {"w": np.ones(0)}, "every array is empty"),
+        (torch_files.write_torch, "x.pt", {"w": np.array(["a"])}, "'w'"),
+        (torch_files.write_torch, "x.pt", {"w": 1.0}, "'w' is float"),
+        (torch_files.write_torch, "x.pt", {}, "no tensors"),
+        (torch_files.write_torch, "x.ckpt", {"w": np.ones(1)}, ".ckpt"),
+        (torch_files.write_torch, "x", {"w": np.ones(1)}, "no suffix"),
+        (torch_files.write_torch, "x.safetensors", {"__metadata__": np.ones(1)}, "__metadata__"),
+        (flax_files.write_flax, "x.msgpack", {"w": [np.ones(1)]}, "'w' is a list"),
+        (flax_files.write_flax, "x.msgpack", {0: np.ones(1)}, "0 cannot be a name"),
+        (flax_files.write_flax, "x.safetensors", {"a/b": np.ones(1)}, "'a/b'"),
+        (flax_files.write_flax, "x", {"w": np.array(None)}, "'w'"),
+        (flax_files.write_flax, "x", {"w": np.ones(0)}, "every array is empty"),
         (lambda p, v: Bundle(v).save(p), "x", {"w": np.array(1j)}, "complex128"),
         (lambda p, v: Bundle(v).save(p), "x", {"": np.ones(1)}, "cannot name"),
         (lambda p, v: Bundle({}, v).save(p), "x", {"w": object()}, "object"),
@@ -604,7 +602,7 @@ def test_a_missing_framework_is_said_with_the_line_that_installs_it(
     tmp_path, monkeypatch, module, name, line
 ):
     write = write_torch if module == "torch" else write_flax
-    read = checkpoints.read_torch if module == "torch" else checkpoints.read_flax
+    read = torch_files.read_torch if module == "torch" else flax_files.read_flax
     path = write(tmp_path / name)
     monkeypatch.setitem(sys.modules, module, None)
     refused(tmp_path, write, path, line)

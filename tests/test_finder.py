@@ -22,13 +22,16 @@ from toys import CASES, Case, trouble
 
 from compare import Array, Twin
 from compare.api import find as find_twin
-from compare.capture.jax_side import JaxRun
-from compare.capture.torch_side import TorchRun
-from compare.cli import main
-from compare.demo import mended, slip
-from compare.finder import Found, Replay, find
-from compare.ladder import Ladder, Pair
-from compare.verdict import DIVERGED, SAME
+from compare.capture.jax_run import JaxRun
+from compare.capture.torch_run import TorchRun
+from compare.commands.cli import main
+from compare.finder.finder import find
+from compare.finder.found import Found
+from compare.finder.replay import Replay
+from compare.ladder.ladder import Ladder
+from compare.ladder.pair import Pair
+from compare.ladder.verdict import DIVERGED, SAME
+from compare.study.demo import mended, slip
 
 
 def found(twin: Twin, **options: Any) -> Found:
@@ -183,7 +186,7 @@ def test_the_evidence_runs_by_itself(tmp_path: Path):
     written = json.loads((tmp_path / "left" / "report.json").read_text())
     assert written["twins"][0]["cause"]["code"] == "ACT-01"
     source = (tmp_path / "left" / "repro.py").read_text()
-    assert "compare" not in source.replace("compare/demo/", "")
+    assert "compare" not in source.replace("compare/study/demo/", "")
     run = subprocess.run(
         [sys.executable, "repro.py"], cwd=tmp_path / "left", capture_output=True, text=True
     )
@@ -279,7 +282,7 @@ def test_where_nothing_can_be_compared_nothing_is_said(command: str, porter: Pat
 def test_a_framework_that_is_missing_is_named(command: str, framework: str, porter: Path):
     code = (
         f"import sys; sys.modules[{framework!r}] = None\n"
-        f"from compare.cli import main; sys.exit(main([{command!r}, 'cnn/lenet']))"
+        f"from compare.commands.cli import main; sys.exit(main([{command!r}, 'cnn/lenet']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     remedy = f'pip install "diptych[{"jax" if framework == "flax" else framework}]"'

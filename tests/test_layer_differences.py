@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jax import lax
 from torch import nn
 
-from compare.differences import Edit, Site, catalogue, pooling
+from compare.differences import pooling
+from compare.differences.catalogue import Edit, Site, catalogue
 from compare.differences.measuring import first, flax64, jax64, last, normal
 from compare.differences.recurrent import imitation as recurrent_imitation
 from compare.share import to_numpy

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare.lessons import lesson, parts
+from compare.study.lessons import lesson, parts
 from examples.__main__ import HERE, row_of, table
 
 ROWS = table()
@@ -21,7 +21,7 @@ SCRIPT = '''"""A script of two cells."""
 import flax.linen as nn
 import numpy as np
 
-from compare.lessons import lesson, script
+from compare.study.lessons import lesson, script
 
 script(__file__)
 
@@ -139,7 +139,7 @@ def trained(change=lambda nets: None):
     import optax
 
     from compare.data.digits import digits
-    from compare.networks import Networks
+    from compare.study.networks import Networks
     from jaxnn.cnn.lenet import LeNet as JaxLeNet
     from jaxnn.training.losses import cross_entropy as jax_cross_entropy
     from torchref.cnn.lenet import LeNet
@@ -181,7 +181,7 @@ def test_networks_that_differ_are_seen():
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_bar_on_a_terminal_alone(terminal):
-    code = "from compare.console import tracked; print(sum(tracked(range(4), 'training')))"
+    code = "from compare.report.terminal import tracked; print(sum(tracked(range(4), 'training')))"
     line = [sys.executable, "-c", code]
     there, here = os.openpty() if terminal else os.pipe()
     environment = os.environ | {"TERM": "xterm"}

@@ -16,8 +16,8 @@ from torch import nn
 import jaxnn.layers.recurrent as layers
 from compare import Array, Image, Twin
 from compare.discover import catalogue
-from compare.ladder import Pair
-from compare.lint import RULES, hyperparameters, lint
+from compare.finder.lint import RULES, hyperparameters, lint
+from compare.ladder.pair import Pair
 from jaxnn.layers.norm import BatchNorm
 
 KEY, RNGS = jax.random.key(0), nnx.Rngs(0)

@@ -15,7 +15,7 @@ FRAMEWORKS = {"torch", "torchvision", "jax", "jaxlib", "flax", "optax", "chex", 
 # Who imports what. `compare` alone may import both, and a framework only inside a function, so
 # that a bundle can be read and a report written with neither; in the folders `LOADING` a file is
 # loaded for one side, and may import that side's framework as it is loaded.
-LOADING = ("capture/", "demo/")
+LOADING = ("capture/", "study/demo/")
 FORBIDDEN = {
     "jaxnn": {"torch", "torchvision", "torchref", "compare"},
     "torchref": {"jax", "jaxlib", "flax", "optax", "chex", "torchvision", "jaxnn", "compare"},
@@ -108,7 +108,7 @@ def test_the_trees_have_the_same_files():
 
 
 def test_every_file_has_twins():
-    from compare.blocks import RUN_BY
+    from compare.study.blocks import RUN_BY
 
     twins = set(rooms("compare/twins"))
     assert twins <= set(ROOMS)
@@ -128,9 +128,9 @@ def test_every_twin_file_names_what_it_joins():
 
 
 def test_the_page_of_blocks_is_that_of_the_code():
-    from compare.blocks import PAGE, page
+    from compare.study.blocks import PAGE, page
 
-    assert PAGE.read_text(encoding="utf-8") == page(), "stale: run `python -m compare.blocks`"
+    assert PAGE.read_text(encoding="utf-8") == page(), "stale: run `python -m compare.study.blocks`"
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -14,10 +14,11 @@ import torch
 from flax.training.train_state import TrainState
 from toys import climb, trouble
 
-from compare import Array, Twin, optim
+from compare import Array, Twin
 from compare.errors import DiptychError
+from compare.ladder.verdict import DIVERGED, SAME
 from compare.share import to_jax, to_numpy, to_torch
-from compare.verdict import DIVERGED, SAME
+from compare.weights import optim
 from jaxnn.training import adaptive as jax_adaptive
 from jaxnn.training import averaging as jax_averaging
 from jaxnn.training import gradients as jax_gradients

@@ -10,9 +10,10 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from compare import console, figures, html, plots
-from compare.report import Report
-from compare.verdict import DIVERGED, INCONCLUSIVE, NOT_APPLICABLE, SAME
+from compare.ladder.verdict import DIVERGED, INCONCLUSIVE, NOT_APPLICABLE, SAME
+from compare.report import console, figures, html, plots, terminal
+from compare.report.report import Report
+from compare.report.view import STAGES
 
 VERSIONS = {"diptych": "0.1.0", "jax": "0.10.2", "flax": "0.12.8", "torch": "2.13.0+cpu"}
 ENVIRONMENT = {"versions": VERSIONS, "python": "3.11.7", "seed": 0, "matmul": "highest"}
@@ -69,7 +70,7 @@ def twin(name="cnn/lenet:LeNet", layers=3, leaves=4, steps=10, **changed):
             "jax_only": [],
             "lifted": [],
         },
-        "stages": [stage(*pair) for pair in zip(html.STAGES, COMPARED, strict=True)],
+        "stages": [stage(*pair) for pair in zip(STAGES, COMPARED, strict=True)],
         "layers": [layer(f"layer{i // 30}.{i}.conv{i}", i) for i in range(layers)],
         "parameters": [
             {
@@ -134,7 +135,7 @@ def cell():
         stage(n, "outputs, 2 modes")
         if n in ("forward", "gradients")
         else stage(n, "", NOT_APPLICABLE, worst=None, limit=None, f32_worst=None, worst_tensor=None)
-        for n in html.STAGES
+        for n in STAGES
     ]
     return twin("rnn/gru:gru_cell", 0, 0, 0, stages=rungs)
 
@@ -390,7 +391,7 @@ def test_a_failure_is_complete_in_one_line():
 def said(*twins, color="auto", file=None, **changed):
     """What a check prints."""
     file = file or io.StringIO()
-    out = console.make_console(color, file=file)
+    out = terminal.make_console(color, file=file)
     given = report(*twins, **changed)
     console.header(out, given["environment"])
     for entry in given["twins"]:
@@ -498,10 +499,10 @@ def test_progress_shows_on_a_terminal_and_leaves_nothing(error):
     file, out = Terminal(), io.StringIO()
     bar = Console(file=file, force_terminal=True, width=100, _environ={"TERM": "xterm"})
     try:
-        with console.Progress(3, console=bar, delay=0) as progress:
+        with terminal.Progress(3, console=bar, delay=0) as progress:
             progress.update("cnn/[b]lenet", "float64 forward")
             time.sleep(0.6)
-            console.entry(console.make_console(file=out), twin())
+            console.entry(terminal.make_console(file=out), twin())
             progress.advance()
             time.sleep(0.6)
             if error:
@@ -514,12 +515,12 @@ def test_progress_shows_on_a_terminal_and_leaves_nothing(error):
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is back
     assert text.rstrip("\r\n").endswith("\x1b[2K")  # the line is empty again
     assert out.getvalue().startswith("cnn/lenet:LeNet")
-    assert not console._shown
+    assert not terminal._shown
 
 
 @pytest.mark.parametrize("options", [{"enabled": False}, {"delay": 60}, {}])
 def test_progress_is_silent_otherwise(options, capfd):
-    with console.Progress(3, **options) as progress:
+    with terminal.Progress(3, **options) as progress:
         progress.update("a", "b")
         progress.advance()
     assert capfd.readouterr() == ("", "")

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from jax.scipy.ndimage import map_coordinates
 from torch import nn
 
-from compare.differences import Site, catalogue
+from compare.differences.catalogue import Site, catalogue
 from compare.differences.measuring import jax64, normal
-from compare.optim import SCHEDULE, START, slots, write_optax, write_torch
 from compare.share import to_jax, to_numpy, to_torch
+from compare.weights.optim import SCHEDULE, START, slots, write_optax, write_torch
 
 CATALOGUE = catalogue()
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from compare import Image, Labels, optim
+from compare import Image, Labels
 from compare.api import check
-from compare.cli import main
+from compare.commands.cli import main
 from compare.discover import catalogue
-from compare.ladder import Pair
+from compare.ladder.pair import Pair
 from compare.layout import channels_last
 from compare.share import to_jax, to_numpy, to_torch
+from compare.weights import optim
 
 TWINS = catalogue()
 # Of the blocks of ResNet-34 and 50, at the published size or only more: `make check` climbs them.

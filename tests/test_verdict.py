@@ -15,7 +15,7 @@ from torch import nn
 from toys import climb, trouble
 
 from compare import Array, Twin
-from compare import verdict as V
+from compare.ladder import verdict as V
 
 INF, NAN = np.inf, np.nan
 TINY, HUGE = 5e-324, 1.7e308

@@ -11,9 +11,11 @@ from torch import nn
 from toys import climb, trouble
 
 from compare import Array, DiptychError, Twin
-from compare.capture.jax_side import shapes as jax_shapes
-from compare.capture.torch_side import specification, values
-from compare.weights import Leaf, WeightMap, build
+from compare.capture.jax_model import shapes as jax_shapes
+from compare.capture.torch_model import specification, values
+from compare.weights.build import build
+from compare.weights.link import Leaf
+from compare.weights.map import WeightMap
 
 
 def leaf(*shape: int, layer: str = "", dtype: str = "float32") -> Leaf:

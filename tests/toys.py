@@ -16,8 +16,9 @@ from torch import nn
 
 from compare import Array, Image, Twin
 from compare.api import prepare
-from compare.judge import Result
-from compare.ladder import Ladder, Pair
+from compare.ladder.ladder import Ladder
+from compare.ladder.pair import Pair
+from compare.ladder.result import Result
 
 prepare()
 

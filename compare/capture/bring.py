@@ -23,15 +23,12 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from compare.errors import DiptychError
-from compare.weights import Path
+from compare.weights.link import Path
 
 Mark = Callable[[Any, str, str, str], Any]
-
 LIBRARIES = {"flax.linen.": "Linen", "flax.nnx.nn.": "NNX", "equinox.nn.": "Equinox"}
-
 _here: contextvars.ContextVar[str] = contextvars.ContextVar("path of the open module", default="")
 _mark: contextvars.ContextVar[Mark | None] = contextvars.ContextVar("tags a value", default=None)
-
 # The identity, under which a batch axis of `jax.vmap` comes first, where PyTorch has it.
 leading = Primitive("diptych_leading")
 leading.def_impl(lambda x: x)

@@ -7,6 +7,8 @@ from typing import Any
 
 from jax.extend import core
 
+from compare.capture.jax_versions import opened
+
 INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
@@ -17,7 +19,7 @@ def first_uses(closed: Any, leaves: int) -> list[tuple[int, frozenset[int]]]:
       Per argument used: its index, and those of the others that this other value is made of.
     """
     found: dict[int, frozenset[int]] = {}
-    arguments = [frozenset([i]) for i in range(len(closed.jaxpr.invars))]
+    arguments = [frozenset([i]) for i in range(len(opened(closed)[0].invars))]
 
     def run(jaxpr: Any, args: Sequence[frozenset[int]]) -> list[frozenset[int]]:
         made = dict(zip(jaxpr.invars, args, strict=True))
@@ -29,7 +31,7 @@ def first_uses(closed: Any, leaves: int) -> list[tuple[int, frozenset[int]]]:
         for eqn in jaxpr.eqns:
             operands = [of(atom) for atom in eqn.invars]
             inner = next((eqn.params[name] for name in INNER if name in eqn.params), None)
-            inner = getattr(inner, "jaxpr", inner)
+            inner = None if inner is None else opened(inner)[0]
             if inner is not None and len(inner.invars) == len(operands):
                 outputs = run(inner, operands)
                 if eqn.primitive.name in ("scan", "while"):
@@ -44,5 +46,5 @@ def first_uses(closed: Any, leaves: int) -> list[tuple[int, frozenset[int]]]:
             made |= dict(zip(eqn.outvars, outputs, strict=True))
         return [of(atom) for atom in jaxpr.outvars]
 
-    run(closed.jaxpr, arguments)
+    run(opened(closed)[0], arguments)
     return [(leaf, others) for leaf, others in found.items() if leaf < leaves]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compare.capture.masks import Draw, Shape, uniform
-from compare.optim import NUMBERS
 from compare.twin import Phase, generator
-from compare.weights import Leaf
+from compare.weights.link import Leaf
+from compare.weights.optim import NUMBERS
 
 State = dict[str, dict[str, np.ndarray]]
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax._src.interpreters.partial_eval import dce_jaxpr
 from jax.extend import core
 
+from compare.capture.jax_versions import opened
 from compare.capture.masks import Site
 
 Bind = Callable[[Any, Sequence[Any]], Sequence[Any]]
@@ -32,7 +33,9 @@ def _inner(values: Any) -> Iterator[Any]:
             yield value.eqns
 
 
-def randomness(jaxpr: Any, source: Callable[[Any], str]) -> tuple[frozenset[Any], dict[str, None]]:
+def randomness(
+    program: Any, source: Callable[[Any], str]
+) -> tuple[frozenset[Any], dict[str, None]]:
     """What random numbers the outputs of a jaxpr depend on.
 
     Args:
@@ -41,6 +44,7 @@ def randomness(jaxpr: Any, source: Callable[[Any], str]) -> tuple[frozenset[Any]
     Returns:
       The variables of the masks that a walk comes by, and the sources of all other numbers.
     """
+    jaxpr, _ = opened(program)
     live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
     masks: set[Any] = set()
     noise: dict[str, None] = {}
@@ -106,12 +110,12 @@ class Sampler:
         number = len(self.sites)
         self.sites.append(Site(shape, (self._next(),), (), source))
         numbers = jnp.zeros(shape) if self._given is None else self._given[number]
-        closed = eqn.params["jaxpr"]
+        jaxpr, consts = opened(eqn.params["jaxpr"])
         key: Any = None
         keep: Any = None
-        env = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-        env |= dict(zip(closed.jaxpr.invars, values, strict=True))
-        for inner in closed.jaxpr.eqns:
+        env = dict(zip(jaxpr.constvars, consts, strict=True))
+        env |= dict(zip(jaxpr.invars, values, strict=True))
+        for inner in jaxpr.eqns:
             read = [v.val if isinstance(v, core.Literal) else env[v] for v in inner.invars]
             if samples(inner, "_uniform"):
                 key = read[0]
@@ -121,7 +125,7 @@ class Sampler:
                 outputs = bind(inner, read)
             env |= dict(zip(inner.outvars, outputs, strict=True))
         self.seen.append((jax.random.key_data(key), jnp.asarray(keep)))
-        return env[closed.jaxpr.outvars[0]]
+        return env[jaxpr.outvars[0]]
 
     def enter(self, inside: Sampler, length: int, reverse: bool) -> list[Any] | None:
         """Takes over the sites of a scan's body; gives the numbers of its iterations."""

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from compare.capture import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.capture.jax_masks import INLINED, Sampler, samples
+from compare.capture.jax_versions import carried, opened
 from compare.capture.lifting import HIDDEN, narrow
+from compare.capture.taps import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.layout import arrange
 
 TAG = "diptych"
@@ -98,8 +99,9 @@ class Walk:
         self._last: tuple[str, Any] | None = None
         self._seen: dict[str, int] = {}
 
-    def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], scope: str = "") -> list:
-        """The outputs of `jaxpr`; `scope` is the name stack around it."""
+    def run(self, program: Any, args: Sequence[Any], scope: str = "") -> list:
+        """The outputs of a jaxpr; `scope` is the name stack around it."""
+        jaxpr, consts = opened(program)
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
         last, spelled = _last_uses(jaxpr), _spelled_out(jaxpr)
@@ -172,10 +174,7 @@ class Walk:
     def _bind(self, eqn: Any, values: list, scope: str) -> list:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         if inner is not None and eqn.primitive.name in INLINED:
-            closed = hasattr(inner, "consts")
-            return self.run(
-                inner.jaxpr if closed else inner, inner.consts if closed else (), values, scope
-            )
+            return self.run(inner, values, scope)
         bound = eqn.primitive.get_bind_params(eqn.params)
         functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX: a pair
         result = eqn.primitive.bind(*functions, *values, **params)
@@ -211,18 +210,14 @@ class Walk:
 
     def _scan(self, eqn: Any, values: list, scope: str) -> list:
         params = eqn.params
-        body, n_consts, n_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
+        body, (n_consts, n_carry) = params["jaxpr"], carried(params)
         consts, carry, xs = (
             values[:n_consts],
             values[n_consts : n_consts + n_carry],
             values[n_consts + n_carry :],
         )
         inside = Walk(sampler=self.sampler.inner(), **self.options)
-        jax.eval_shape(
-            lambda: inside.run(
-                body.jaxpr, body.consts, [*consts, *carry, *(x[0] for x in xs)], scope
-            )
-        )
+        jax.eval_shape(lambda: inside.run(body, [*consts, *carry, *(x[0] for x in xs)], scope))
         outer = {key: numbered(self._seen, key) for key in inside.info}
         for key in inside.taps.keys() - inside.info.keys():
             place = key.replace(":in", "", 1)
@@ -238,7 +233,7 @@ class Walk:
         def step(carry, slices):
             x, perturbed, forced, masks = slices
             walk = Walk(perturbed, forced, sampler=self.sampler.inner(masks), **self.options)
-            outputs = walk.run(body.jaxpr, body.consts, [*consts, *carry, *x], scope)
+            outputs = walk.run(body, [*consts, *carry, *x], scope)
             seen = walk.sampler.seen
             return outputs[:n_carry], (outputs[n_carry:], walk.taps, walk.branches, seen)
 

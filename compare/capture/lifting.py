@@ -17,7 +17,7 @@ from flax.core.scope import Scope
 from jax._src.lax import lax
 from jax.extend.core import primitives
 
-from compare.capture import caller
+from compare.capture.taps import caller
 
 HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|optax|equinox|contextlib)[/\\.]")
 

@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from compare import verdict as V
 from compare.twin import generator
 
 GRID = 2**16
 SIDES = ("PyTorch", "JAX")
 ROUNDING = 1e-6  # of a probability, where one side has it in float32
-
 Shape = tuple[int, ...]
 
 
@@ -204,68 +202,17 @@ class Plan:
             return draw(index, self.theirs[index].shape)
         ours = self.ours[index]
         array = found(draw(index, ours.shape))
-        return 1 - array if self._inverted(index) else array
+        return 1 - array if self.inverted(index) else array
 
-    def _inverted(self, index: int) -> bool:
+    def inverted(self, index: int) -> bool:
         """Whether one side's mask says what is dropped, by its probability."""
         t, j = self.ours[index].keep, self.theirs[index].keep
-        return _differ(t, j) and not _differ(t, None if j is None else 1 - j)
-
-    def findings(self) -> list[tuple[str, str]]:
-        """What the masks themselves tell, with the verdict that it makes."""
-        head = "" if self.mode == "train" else f"{self.mode}: "
-        if len(self.ours) != len(self.theirs):
-            text = f"{head}PyTorch drops {_times(self.ours)}, JAX {_times(self.theirs)}"
-            lines = [d.source for d in max(self.ours, self.theirs, key=len) if d.source]
-            where = f" ({', '.join(dict.fromkeys(lines))})" if lines else ""
-            return [(V.DIVERGED, text + where)]
-        found = []
-        for index, (t, j) in enumerate(zip(self.ours, self.theirs, strict=True)):
-            name = f"{head}dropout {index + 1}"
-            where = ", ".join(s for s in (t.source, j.source) if s)
-            where = f" ({where})" if where else ""
-            arranged = self.fits[index]
-            if arranged is None:
-                text = f"{name}: a mask of shape {t.shape} in PyTorch, {j.shape} in JAX{where}"
-                found.append((V.DIVERGED, text))
-                continue
-            shapes = (arranged.moved, j.shape)
-            for side, axes in enumerate(arranged.shared()):
-                if axes:
-                    over = f"shares its mask over axes {', '.join(map(str, axes))}"
-                    text = f"{name}: {SIDES[side]} {over}: {shapes[side]}, not {shapes[1 - side]}"
-                    found.append((V.DIVERGED, text + where))
-            if _differ(t.keep, j.keep) and not self._inverted(index):
-                found.append((V.DIVERGED, f"{name}: {_rates(t, j)}{where}"))
-        return found
-
-    def suspicions(self) -> list[tuple[str, str]]:
-        """What is said only where the values differ, for it need not be wrong."""
-        found = []
-        for index, (t, j) in enumerate(zip(self.ours, self.theirs, strict=False)):
-            name, arranged = f"dropout {index + 1}", self.fits[index]
-            if self._inverted(index):
-                found.append((V.DIVERGED, f"{name}: {_rates(t, j)}: kept for dropped?"))
-            if t.keep == 0.5 and not _differ(t.keep, j.keep):
-                text = f"{name}: at rate 0.5 a mask of what is dropped looks like one of what is"
-                found.append((V.INCONCLUSIVE, f"{text} kept: try another rate"))
-            if arranged is not None and arranged.ambiguous:
-                text = f"{name}: the mask's axes {t.shape} fit JAX's in two orders"
-                found.append((V.INCONCLUSIVE, f"{text}: choose sizes that differ"))
-        return found
+        return differ(t, j) and not differ(t, None if j is None else 1 - j)
 
 
-def _differ(a: float | None, b: float | None) -> bool:
+def differ(a: float | None, b: float | None) -> bool:
+    """Whether two probabilities are known to be different."""
     return a is not None and b is not None and abs(a - b) > ROUNDING
-
-
-def _rates(t: Draw, j: Draw) -> str:
-    rates = [f"{1 - (d.keep or 0):.6g} in {side}" for d, side in zip((t, j), SIDES, strict=True)]
-    return f"rate {', '.join(rates)}"
-
-
-def _times(draws: Sequence[Draw]) -> str:
-    return f"{len(draws)} time{'' if len(draws) == 1 else 's'}"
 
 
 def plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, dump, emit, natural, say, writable
+from compare.commands.options import Subparsers, command, dump, emit, natural, say, writable
 from compare.errors import DiptychError
 
 
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ratios(args: argparse.Namespace) -> int:
-    from compare.bench import finding, overhead, rendered, stepping
-    from compare.console import Progress
+    from compare.bench.ratios import finding, overhead, rendered, stepping
     from compare.discover import find
+    from compare.report.terminal import Progress
 
     twins = find(args.name)
     if len(twins) != 1:
@@ -69,10 +69,10 @@ def _ratios(args: argparse.Namespace) -> int:
 
 
 def _alarms(args: argparse.Namespace) -> int:
-    from compare.bench import alarms, tabulated
-    from compare.console import Progress
-    from compare.files import write_atomic
-    from compare.verdict import DIVERGED, INCONCLUSIVE
+    from compare.bench.alarms import alarms, tabulated
+    from compare.ladder.verdict import DIVERGED, INCONCLUSIVE
+    from compare.report.terminal import Progress
+    from compare.weights.files import write_atomic
 
     if not args.runs:
         raise DiptychError("--runs 0 compares nothing; give at least 1")

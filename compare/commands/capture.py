@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, dump, emit, say, writable
+from compare.commands.options import Subparsers, command, dump, emit, say, writable
 
 
 def add(subparsers: Subparsers) -> None:
@@ -39,11 +39,11 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from compare.api import missing, prepare
-    from compare.captures import capture
-    from compare.console import Progress
     from compare.discover import find
     from compare.errors import DiptychError
-    from compare.ladder import Pair
+    from compare.ladder.captures import capture
+    from compare.ladder.pair import Pair
+    from compare.report.terminal import Progress
 
     found = find(args.name)
     if len(found) != 1:

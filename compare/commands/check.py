@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from compare.commands import Subparsers, command, emit, natural, say, writable
+from compare.commands.options import Subparsers, command, emit, natural, say, writable
 from compare.errors import DiptychError
 
 NOTES = """\
@@ -64,7 +64,7 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from compare.discover import find_all
-    from compare.optim import SCHEDULE
+    from compare.weights.optim import SCHEDULE
 
     twins = find_all(args.names)
     backends = _backends(args.backends)
@@ -86,9 +86,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
     """Runs it, showing each entry as it is finished."""
-    from compare import api, heap, workers
-    from compare.console import Progress, entry, header, summary
-    from compare.report import environment
+    from compare import api
+    from compare.capture import heap
+    from compare.capture.environment import environment
+    from compare.commands import workers
+    from compare.report.console import entry, header, summary
+    from compare.report.terminal import Progress
 
     console = say(args)
     loud = console is not None and not args.quiet
@@ -136,7 +139,7 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
 
 
 def _write(args: argparse.Namespace, report: Any) -> None:
-    from compare.files import unwritable, write_atomic
+    from compare.weights.files import unwritable, write_atomic
 
     emit(args, report.to_json)
     page = report.to_html() if args.html or args.out else ""
@@ -158,7 +161,7 @@ def _backends(text: str) -> list[str]:
     Raises:
       DiptychError: for one that is unknown.
     """
-    from compare.ladder import parse
+    from compare.ladder.pair import parse
 
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["all"]:

@@ -7,13 +7,15 @@ import ast
 import dataclasses
 import gc
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from compare.commands import Subparsers, busy, command, dump, emit, say, writable
+from compare.commands.options import Subparsers, busy, command, dump, emit, one, say, writable
 from compare.errors import DiptychError
 
 if TYPE_CHECKING:
     from compare.twin import Twin
+    from compare.weights.map import WeightMap
 
 NOTES = """\
 PyTorch: .pt .pth .bin .safetensors. Flax: .msgpack .safetensors, or an Orbax folder (no suffix, or
@@ -53,15 +55,16 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only shapes are asked for
-    from compare.convert import configured, convert
+    from compare.weights.convert import convert
 
-    twin = configured(one(args.name), args.small, _config(args.config))
+    named = one(args.name)
+    twin = (named if args.small else named.published()).configured(_config(args.config))
     for path in (args.target, args.json):
         writable(path, folder=bool(path) and os.path.isdir(path) and path == args.target)
     gc.disable()  # importing two frameworks makes much and drops nothing: a fifth of the time
     try:
         with busy(args, twin.name, "converting"):
-            done = convert(twin, args.source, args.target, force=args.force)
+            done = convert(partial(_map, twin), args.source, args.target, force=args.force)
     finally:
         gc.enable()
     emit(args, lambda: dump({"twin": twin.name, **dataclasses.asdict(done)}))
@@ -74,19 +77,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def one(name: str) -> Twin:
-    """The twin of a name that must mean a single one.
+def _map(twin: Twin) -> WeightMap:
+    from compare.ladder.weight_map import weight_map
 
-    Raises:
-      DiptychError: it means several.
-    """
-    from compare.discover import find
-
-    found = find(name)
-    if len(found) > 1:
-        names = ", ".join(twin.name for twin in found[:6]) + (", …" if len(found) > 6 else "")
-        raise DiptychError(f"{name!r} means {len(found)} twins, name one: {names}")
-    return found[0]
+    found = weight_map(twin)
+    if not found.links:
+        raise DiptychError(f"{twin.name} has no weights to convert")
+    return found
 
 
 def _config(pairs: list[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, emit, say
+from compare.commands.options import Subparsers, command, emit, say
 
 STORY = """\
 A transformer encoder in PyTorch and its port to Flax: two blocks, and a slip in one of them.
@@ -23,8 +23,9 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from compare.api import find
-    from compare.console import Progress, found
-    from compare.demo import mended, slip
+    from compare.report.console import found
+    from compare.report.terminal import Progress
+    from compare.study.demo import mended, slip
 
     console = say(args)
     if console is not None and not args.quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, emit, say, writable
+from compare.commands.options import Subparsers, command, emit, say, writable
 
 
 def add(subparsers: Subparsers) -> None:
@@ -24,9 +24,10 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     import shlex
 
-    from compare.bundle import Bundle
-    from compare.captures import diff
-    from compare.report import Report, twin_dict
+    from compare.ladder.bundle import Bundle
+    from compare.ladder.captures import diff
+    from compare.report.entries import twin_dict
+    from compare.report.report import Report
 
     for path in (args.html, args.json):
         writable(path)
@@ -40,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
     report.run = {"command": shlex.join(args.line)}
     emit(args, report.to_json)
     if args.html:
-        from compare.files import write_atomic
+        from compare.weights.files import write_atomic
 
         write_atomic(args.html, report.to_html())
     console = say(args)
     if console is not None:
-        from compare.console import entry, header, summary
+        from compare.report.console import entry, header, summary
 
         if not args.quiet:
             header(console, report.environment)

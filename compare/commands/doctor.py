@@ -3,8 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
-from compare.commands import Subparsers, busy, command, dump, emit, say
+from compare.capture.environment import cores
+from compare.commands.options import Subparsers, busy, command, dump, emit, say
+from compare.errors import reason
+
+# Distribution -> the extra that brings it; "" is the core.
+PACKAGES = {
+    "diptych": "",
+    "numpy": "",
+    "safetensors": "",
+    "rich": "",
+    "jinja2": "",
+    "pygments": "",
+    "markdown-it-py": "",
+    "torch": "torch",
+    "jax": "jax",
+    "jaxlib": "jax",
+    "flax": "jax",
+    "optax": "jax",
+    "chex": "jax",
+    "orbax-checkpoint": "jax",
+    "scikit-learn": "data",
+    "statsmodels": "data",
+    "optuna": "tune",
+    "tensorboard": "tensorboard",
+    "pytest": "test",
+    "pytest-xdist": "test",
+    "pytest-timeout": "test",
+    "hypothesis": "test",
+}
+NEEDED = ("", "torch", "jax")  # without these, nothing can be checked
+VARIABLES = (
+    "JAX_PLATFORMS",
+    "XLA_FLAGS",
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+)
 
 
 def add(subparsers: Subparsers) -> None:
@@ -19,8 +65,6 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from compare.doctor import examine
-
     with busy(args, "torch and jax", "importing"):
         found = examine()
     emit(args, lambda: dump(found))
@@ -48,3 +92,85 @@ def _lines(found: dict, quiet: bool) -> list[str]:
     lines.append("pinned     matmul highest, TF32 off and float64, within a check")
     lines += [f"variable   {name}={value}" for name, value in found["variables"].items()]
     return [*lines, *wrong, verdict]
+
+
+def examine() -> dict[str, Any]:
+    """Everything, as JSON can hold it; `problems` and `missing` are lists of lines."""
+    versions = {name: _version(name) for name in PACKAGES}
+    problems: list[str] = []
+    return {
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPUs",
+        "packages": versions,
+        "torch": _framework("torch", versions, problems, _torch),
+        "jax": _framework("jax", versions, problems, _jax),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "problems": problems,
+        "missing": _missing(versions),
+        "complete": not problems and not _lacking(versions, NEEDED),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _lacking(versions: dict[str, str | None], extras: tuple[str, ...]) -> list[str]:
+    return [name for name, extra in PACKAGES.items() if extra in extras and versions[name] is None]
+
+
+def _missing(versions: dict[str, str | None]) -> list[str]:
+    """A line for each extra that is not whole, with what installs it."""
+    lines = []
+    for extra in dict.fromkeys(PACKAGES.values()):
+        lacking = _lacking(versions, (extra,))
+        if lacking:
+            line = f'pip install "diptych[{extra}]"' if extra else "pip install diptych"
+            lines.append(f"{', '.join(lacking)}: {line}")
+    return lines
+
+
+def _framework(name: str, versions: dict, problems: list[str], look: Any) -> dict[str, Any] | None:
+    if versions[name] is None:
+        return None
+    try:
+        return look(importlib.import_module(name))
+    except Exception as error:  # a broken installation raises anything
+        problems.append(f"{name} {versions[name]} fails: {type(error).__name__}: {reason(error)}")
+        return None
+
+
+def _torch(torch: Any) -> dict[str, Any]:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(count)]
+    return {
+        "devices": ["cpu", *devices],
+        "threads": torch.get_num_threads(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "TF32 in cuDNN": bool(torch.backends.cudnn.allow_tf32),
+        "default dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+
+
+def _jax(jax: Any) -> dict[str, Any]:
+    from compare.api import prepare
+
+    prepare()
+    config = jax.config
+    folder = config.jax_compilation_cache_dir
+    return {
+        "devices": [str(device) for device in jax.devices()],
+        "threads": f"XLA's own, {cores()} CPUs",
+        "matmul precision": config.jax_default_matmul_precision or "default",
+        "x64": bool(config.jax_enable_x64),
+        "cache": folder,
+        "cache size": _size(Path(folder)) if folder else None,
+    }
+
+
+def _size(folder: Path) -> str:
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    return f"{sum(sizes) / 2**20:.1f} MiB in {len(sizes)} files"

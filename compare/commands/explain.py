@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 
-from compare.commands import Subparsers, command, dump, emit, say
+from compare.commands.options import Subparsers, command, dump, emit, say
 from compare.errors import DiptychError
 
 
@@ -24,7 +24,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from compare.differences import catalogue
+    from compare.differences.catalogue import catalogue
 
     known = catalogue()
     code = args.code.upper()

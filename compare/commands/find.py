@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands import Subparsers, command, emit, natural, say, writable
+from compare.commands.options import Subparsers, command, emit, natural, say, writable
 from compare.errors import DiptychError
 
 NOTES = """\
@@ -36,13 +36,14 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from compare import heap
     from compare.api import find
-    from compare.commands.convert import one
-    from compare.console import Progress, found, header
-    from compare.evidence import name_of
-    from compare.optim import SCHEDULE
-    from compare.report import environment
+    from compare.capture import heap
+    from compare.capture.environment import environment
+    from compare.commands.options import one
+    from compare.finder.evidence import name_of
+    from compare.report.console import found, header
+    from compare.report.terminal import Progress
+    from compare.weights.optim import SCHEDULE
 
     twin = one(args.name)
     if not 1 <= args.steps <= len(SCHEDULE):

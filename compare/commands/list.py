@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.commands import Subparsers, columns, command, dump, emit, say
+from compare.commands.options import Subparsers, columns, command, dump, emit, say
 from compare.errors import DiptychError
 from compare.twins import Side
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _differences(args: argparse.Namespace) -> int:
-    from compare.differences import catalogue
+    from compare.differences.catalogue import catalogue
 
     if args.names:
         raise DiptychError("--differences takes no names; `diptych explain CODE` tells of one")
@@ -75,8 +75,8 @@ def _differences(args: argparse.Namespace) -> int:
 
 
 def _blocks(args: argparse.Namespace) -> int:
-    from compare.blocks import blocks, rooms, twins
-    from compare.verdict import worst
+    from compare.ladder.verdict import worst
+    from compare.study.blocks import blocks, rooms, twins
 
     if args.names:
         raise DiptychError("--blocks takes no names; `diptych show FILE` prints one's two sides")

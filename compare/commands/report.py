@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from compare.commands import Subparsers, command, dump, emit, say, writable
+from compare.commands.options import Subparsers, command, dump, emit, say, writable
 
 
 def add(subparsers: Subparsers) -> None:
@@ -27,8 +27,8 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from compare.files import bad
-    from compare.report import EXIT
+    from compare.errors import bad
+    from compare.report.report import EXIT
 
     saved = read(args.path)
     for path in (args.html, args.json):
@@ -43,14 +43,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, saved: dict[str, Any]) -> None:
     if args.html:
-        from compare.files import write_atomic
-        from compare.html import render
+        from compare.report.html import render
+        from compare.weights.files import write_atomic
 
         write_atomic(args.html, render(saved))
     console = say(args)
     if console is None:
         return
-    from compare.console import entry, header, summary
+    from compare.report.console import entry, header, summary
 
     if not args.quiet:
         header(console, saved["environment"])
@@ -65,9 +65,10 @@ def read(path: str) -> dict[str, Any]:
     Raises:
       DiptychError: no report, one of another schema, or an incomplete one.
     """
-    from compare.files import bad, existing_file, reason
-    from compare.report import EXIT, SCHEMA
-    from compare.verdict import worst
+    from compare.errors import bad, reason
+    from compare.ladder.verdict import worst
+    from compare.report.report import EXIT, SCHEMA
+    from compare.weights.files import existing_file
 
     file = existing_file(path)
     try:

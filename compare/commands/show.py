@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.commands import Subparsers, busy, columns, command, dump, emit, say
+from compare.commands.options import Subparsers, busy, columns, command, dump, emit, say
 from compare.discover import find, rooms
 from compare.errors import DiptychError
 
@@ -94,9 +94,9 @@ def _relative(file: str) -> str:
 
 def _weights(twin: Twin, full: bool) -> list[dict[str, Any]]:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only shapes are asked for
-    from compare.convert import configured, weight_map
+    from compare.ladder.weight_map import weight_map
 
-    found = weight_map(configured(twin, small=not full))
+    found = weight_map(twin.published() if full else twin)
     rows = [
         {
             "torch": link.torch,

@@ -11,7 +11,6 @@ import numpy as np
 from compare.data.digits import every_digit
 
 __all__ = ["VOCABULARY", "captions", "captioned"]
-
 VOCABULARY = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("<start>", "<end>"),

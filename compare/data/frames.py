@@ -8,7 +8,6 @@ from itertools import count
 import numpy as np
 
 __all__ = ["TAGS", "filterbank", "frames", "utterance"]
-
 TAGS = ("silence", "a", "i", "u", "noise")
 RATE, WINDOW, HOP = 8000, 200, 80  # samples: in a second, in a frame, from frame to frame
 FORMANTS = {"a": (750, 1200), "i": (300, 2300), "u": (320, 800)}  # Hz, of a man's voice

@@ -10,7 +10,6 @@ import numpy as np
 from compare.data.batches import require
 
 __all__ = ["photographs"]
-
 BANDS = 5
 
 

@@ -11,7 +11,6 @@ from itertools import count
 import numpy as np
 
 __all__ = ["ALPHABET", "characters", "decode", "encode", "prose"]
-
 ALPHABET = " abcdefghijklmnopqrstuvwxyz.,'()"
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from compare.data.batches import epochs
 
 __all__ = ["DIGITS", "WORDS", "digits_of", "pairs", "spelled", "translations"]
-
 _ONES = (
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
     *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),

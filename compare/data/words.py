@@ -12,7 +12,6 @@ import numpy as np
 from compare.data.folds import hold_out
 
 __all__ = ["TOPICS", "bags_of_words", "paragraphs"]
-
 TOPICS = ("debugger", "string-methods", "compound")  # pdb; str; if, for, try, class and so on
 SHORTEST = 12  # words of a paragraph
 

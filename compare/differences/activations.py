@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site, normalisation, recurrent
+from compare.differences import normalisation, recurrent
 from compare.differences.calls import after, before, jax_gradient, option, torch_gradient, without
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.measuring import gap, grid, jax64, normal
 from compare.share import to_torch
 

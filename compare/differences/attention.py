@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site, attention_by_hand
+from compare.differences import attention_by_hand
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.layers import rewritten, settings
 from compare.differences.measuring import flax64, gap, jax64, normal
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from compare.differences import Edit, Site
 from compare.differences.calls import after
+from compare.differences.catalogue import Edit, Site
 
 SPLITS, MOVES = "unflatten|view|reshape", "transpose|permute|swapaxes|movedim"
 COMPARISONS = "ge|gt|le|lt"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Site
+from compare.differences.catalogue import Site
 from compare.differences.measuring import jax64
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
 from compare.differences.calls import option, without
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.measuring import gap, jax64, normal
 from compare.share import to_jax, to_numpy
 from compare.twin import generator

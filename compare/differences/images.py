@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
 from compare.differences.calls import option
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.measuring import gap, jax64, normal
 
 RESIZE = "interpolate|upsample|Upsample|UpsamplingNearest2d|UpsamplingBilinear2d"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from compare.differences import Edit, Site
+from compare.differences.catalogue import Edit, Site
 
 Form = Callable[..., Any]
 

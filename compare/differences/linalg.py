@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
 from compare.differences.calls import jax_gradient, option, torch_gradient, without
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.measuring import gap, jax64, normal
 from compare.share import to_torch
 

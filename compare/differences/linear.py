@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from compare.differences import Difference, Edit, Site
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.layers import forms, layer, same, settings, tupled
 from compare.differences.measuring import first, flax64, gap, jax64, last, normal
 
@@ -16,7 +16,6 @@ CONV_KINDS = r"Conv[123]d|conv[123]d"
 TRANSPOSED = "weight bias stride padding output_padding groups dilation"
 TRANSPOSED_KINDS = r"ConvTranspose[123]d|conv_transpose[123]d"
 EVERYTHING = ("output", "gradient", "param")
-
 Pads = list[tuple[int, int]]
 
 # Linear ---------------------------------------------------------------------------------------
@@ -1006,7 +1005,6 @@ pixel_shuffle = Difference(
     measure=_pixel_shuffle,
     edits=_shuffle_orders,
 )
-
 PAD = "padding mode value"
 PAD_KINDS = r"(Zero|Constant|Reflection|Replication|Circular)Pad[123]d|pad"
 
@@ -1129,9 +1127,7 @@ pad_mode = Difference(
     measure=_pad_symmetric,
     edits=_pad_modes,
 )
-
 # Embedding ------------------------------------------------------------------------------------
-
 EMBED = "weight padding_idx max_norm norm_type scale_grad_by_freq"
 EMBED_KINDS = "Embedding|embedding"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
 from compare.differences.calls import after, before, option
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.measuring import gap, jax64, normal
 from compare.share import to_numpy, to_torch
 from compare.twin import generator

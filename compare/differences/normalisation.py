@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.layers import Form, forms, layer, retold, settings
 from compare.differences.measuring import flax64, gap, jax64, normal
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences import Difference, Edit, Site
 from compare.differences.calls import without
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.measuring import gap, normal
 from compare.share import to_jax, to_numpy, to_torch
 
@@ -370,8 +370,6 @@ PLACES = {
     "inside before correction": "sqrt((v + eps) / c)",
     "largest": "max(sqrt(v / c), eps)",
 }
-
-
 EPSILONS = (0.0, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
@@ -479,7 +477,6 @@ decay_value = Difference(
     edits=_edits(_decay_values),
     whats=("update",),
 )
-
 DECAYS = {
     "coupled": "optax.chain(optax.add_decayed_weights(wd), optimizer)",
     "decoupled": "optax.add_decayed_weights(wd) before the learning rate, as in optax.adamw",
@@ -511,7 +508,6 @@ decay_place = Difference(
     edits=_edits(_decay_rows),
     whats=("update",),
 )
-
 sgd_decay = Difference(
     code="OPT-05",
     title="SGD's weight decay: before or after the momentum",
@@ -1186,7 +1182,6 @@ average = Difference(
     kinds="",  # no optimizer's update
     measure=_average,
 )
-
 NORMS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 40.0)
 
 
@@ -1391,7 +1386,6 @@ step_lr = Difference(
         12,
     ),
 )
-
 cosine_floor = Difference(
     code="SCH-02",
     title="cosine decay: the floor",
@@ -1464,7 +1458,6 @@ one_cycle = Difference(
         20,
     ),
 )
-
 warm_start = Difference(
     code="SCH-05",
     title="linear warm-up: where it starts",
@@ -1480,7 +1473,6 @@ warm_start = Difference(
         8,
     ),
 )
-
 warm_cosine = Difference(
     code="SCH-06",
     title="warm-up and cosine: what decay_steps counts",

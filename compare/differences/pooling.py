@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from compare.differences import Difference, Edit, Site
+from compare.differences.catalogue import Difference, Edit, Site
 from compare.differences.layers import Form, layer, same, settings, tupled
 from compare.differences.measuring import first, gap, jax64, last, normal
 

@@ -19,9 +19,9 @@ import torch
 
 from compare.data.batches import shuffled
 from compare.data.digits import split_digits
-from compare.lessons import both, lesson, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, script, twice
+from compare.study.networks import Networks
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers.container import Sequential

@@ -20,9 +20,9 @@ import torch
 
 from compare.data.batches import epochs, shuffled
 from compare.data.digits import digits, every_digit, split_digits
-from compare.lessons import both, lesson, picture, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, picture, script, twice
+from compare.study.networks import Networks
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.foundations.normalized_mlp import NormalizedMLP as JaxNormalizedMLP

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from compare.console import tracked
 from compare.data.batches import epochs
 from compare.data.digits import split_digits
-from compare.lessons import both, lesson, script
+from compare.report.terminal import tracked
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, script
 from jaxnn.foundations import tape as jax_tape
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training.losses import cross_entropy as jax_cross_entropy

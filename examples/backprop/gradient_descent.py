@@ -14,8 +14,8 @@ from sklearn.datasets import load_diabetes
 
 from compare.data.batches import epochs
 from compare.data.digits import split_digits
-from compare.lessons import both, lesson, overlay, script, twice
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, overlay, script, twice
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training import adaptive as jax_adaptive
 from jaxnn.training import loops as jax_loops

@@ -22,9 +22,9 @@ from jax.scipy.ndimage import map_coordinates
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.data.folds import hold_out
-from compare.lessons import both, lesson, picture, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, picture, script, twice
+from compare.study.networks import Networks
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.layers import dropout as jax_dropout
 from jaxnn.layers import norm as jax_norm

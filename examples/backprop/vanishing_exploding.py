@@ -17,8 +17,8 @@ import torch
 
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
-from compare.lessons import both, lesson, overlay, script
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, overlay, script
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers import initialisers as jax_initialisers
 from jaxnn.layers.layer_norm import LayerNorm as JaxLayerNorm

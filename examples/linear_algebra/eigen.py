@@ -17,8 +17,8 @@ import torch
 
 from compare.data.digits import digits
 from compare.data.sunspots import sunspots
-from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, script
 from jaxnn.linalg import eigen as jax_eigen
 from jaxnn.linalg import exponential as jax_exponential
 from jaxnn.linalg import low_rank as jax_low_rank

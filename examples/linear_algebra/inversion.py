@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, script
 from jaxnn.linalg import bases as jax_bases
 from jaxnn.linalg import determinants as jax_determinants
 from jaxnn.linalg import elimination as jax_elimination

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from compare.lessons import both, lesson, script
 from compare.share import to_jax
+from compare.study.lessons import both, lesson, script
 from jaxnn.layers.linear import Linear as JaxLinear
 from jaxnn.linalg import broadcasting as jax_broadcasting
 from jaxnn.linalg import products as jax_products

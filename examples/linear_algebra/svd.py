@@ -22,8 +22,8 @@ from sklearn.decomposition import PCA
 from compare.data.batches import epochs
 from compare.data.digits import digits
 from compare.data.photographs import photographs
-from compare.lessons import both, lesson, script
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, script
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.linalg import eigen as jax_eigen
 from jaxnn.linalg import low_rank as jax_low_rank

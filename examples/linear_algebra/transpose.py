@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import both, lesson, picture, script
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, picture, script
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.layers.convolution import Conv2d as JaxConv2d
 from jaxnn.layers.transposed import ConvTranspose2d as JaxConvTranspose2d

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_sample_image
 
-from compare.lessons import both, lesson, picture, script
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, picture, script
 from jaxnn.layers.linear import Linear as JaxLinear
 from jaxnn.linalg import bases as jax_bases
 from jaxnn.linalg import orthogonal as jax_orthogonal

@@ -22,9 +22,9 @@ import torch
 
 from compare.data.batches import shuffled
 from compare.data.digits import every_digit, split_digits
-from compare.lessons import both, lesson, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, script, twice
+from compare.study.networks import Networks
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers.container import Sequential
 from jaxnn.training.losses import cross_entropy as jax_cross_entropy

@@ -15,8 +15,8 @@ import torch
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.data.folds import hold_out
-from compare.lessons import both, lesson, picture, script
-from compare.networks import Networks
+from compare.study.lessons import both, lesson, picture, script
+from compare.study.networks import Networks
 from jaxnn.autoencoder import contractive as jax_contractive
 from jaxnn.autoencoder import convolutional as jax_convolutional
 from jaxnn.autoencoder import denoising as jax_denoising

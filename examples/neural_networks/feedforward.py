@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compare.data.batches import epochs, shuffled
 from compare.data.digits import split_digits
-from compare.lessons import both, lesson, picture, script, twice
-from compare.networks import Networks
 from compare.share import to_jax
+from compare.study.lessons import both, lesson, picture, script, twice
+from compare.study.networks import Networks
 from jaxnn.cnn.lenet import LeNet as JaxLeNet
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.layers.dropout import dropout as jax_dropout

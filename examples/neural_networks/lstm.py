@@ -19,9 +19,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from compare.data.batches import shuffled
 from compare.data.series import gaps, series, windows
-from compare.lessons import lesson, overlay, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_numpy, to_torch
+from compare.study.lessons import lesson, overlay, script, twice
+from compare.study.networks import Networks
 from jaxnn.layers.recurrent import LSTM as JaxLSTM
 from jaxnn.layers.recurrent import RNN as JaxRNN
 from jaxnn.rnn import peephole as jax_peephole

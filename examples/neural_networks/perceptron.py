@@ -19,9 +19,9 @@ from compare.data.batches import shuffled
 from compare.data.digits import split_digits
 from compare.data.folds import hold_out
 from compare.data.words import TOPICS, bags_of_words
-from compare.lessons import both, lesson, overlay, picture, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_torch
+from compare.study.lessons import both, lesson, overlay, picture, script, twice
+from compare.study.networks import Networks
 from jaxnn.foundations import adaline as jax_adaline
 from jaxnn.foundations import multiclass_perceptron as jax_multiclass
 from jaxnn.foundations import perceptron as jax_perceptron

@@ -23,9 +23,9 @@ from compare.data import captions, frames, text, translation
 from compare.data.batches import shuffled
 from compare.data.folds import hold_out
 from compare.data.series import series, windows
-from compare.lessons import both, lesson, overlay, picture, script, twice
-from compare.networks import Networks
 from compare.share import to_jax, to_numpy, to_torch
+from compare.study.lessons import both, lesson, overlay, picture, script, twice
+from compare.study.networks import Networks
 from jaxnn.foundations import bptt as jax_bptt
 from jaxnn.layers.recurrent import GRU as JaxGRU
 from jaxnn.layers.recurrent import LSTM as JaxLSTM

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from compare import Twin
-from compare.finder import Found, Origin
-from compare.judge import STAGES
-from compare.verdict import DIVERGED
+from compare.finder.found import Found, Origin
+from compare.ladder.result import STAGES
+from compare.ladder.verdict import DIVERGED
 
 Place = str | tuple[str, str]
 OPTIMIZER = "the optimizer"

@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 from compare.api import prepare
-from compare.bench import tabulated
-from compare.files import write_atomic
-from compare.finder import find
-from compare.ladder import Pair
+from compare.bench.alarms import tabulated
+from compare.finder.finder import find
+from compare.ladder.pair import Pair
+from compare.weights.files import write_atomic
 from tests.faults import architectures
 
 HEADER = ("architecture", "seed", "verdict", "finding")

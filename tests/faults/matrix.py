@@ -12,10 +12,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from compare.api import prepare
-from compare.bench import tabulated
-from compare.files import write_atomic
-from compare.finder import Found, find
-from compare.ladder import Pair
+from compare.bench.alarms import tabulated
+from compare.finder.finder import find
+from compare.finder.found import Found
+from compare.ladder.pair import Pair
+from compare.weights.files import write_atomic
 from tests.faults import Fault, corpus, held_out, judge, places
 
 HEADER = (

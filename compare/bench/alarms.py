@@ -1,0 +1,44 @@
+"""How often the harness errs: clean runs, of which none may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def alarms(runs: int, progress: Callable[[str, str], None]) -> list[dict[str, Any]]:
+    """Clean runs, which ought to raise no alarm: the catalogue in turn, each with its own seed.
+
+    Returns: a row per run: twin, seed, verdict, the worst share of what is allowed on either tier.
+    """
+    from compare.api import check
+    from compare.discover import catalogue
+
+    twins = list(catalogue().values())
+    rows = []
+    for seed in range(runs):
+        twin = twins[seed % len(twins)]
+        report = check(twin, seed=seed, progress=progress)
+        stages = report.twins[0]["stages"]
+        rows.append(
+            {
+                "twin": twin.name,
+                "seed": seed,
+                "verdict": report.verdict,
+                "float64": max(
+                    (s["worst"] / s["limit"] for s in stages if s["limit"]), default=0.0
+                ),
+                "float32": max((s["f32_worst"] or 0.0 for s in stages), default=0.0),
+                "finding": next((f for s in stages for f in s["findings"]), ""),
+            }
+        )
+    return rows
+
+
+def tabulated(rows: list[dict[str, Any]]) -> str:
+    """Rows as tab-separated text with a heading."""
+    lines = ["\t".join(rows[0])]
+    for row in rows:
+        cells = (f"{v:.2g}" if isinstance(v, float) else str(v) for v in row.values())
+        lines.append("\t".join(cells))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,288 @@
+"""The same computations without the harness, each run in a process of its own by `measure`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from compare.errors import DiptychError
+
+# Images of a batch and their side where a step of the published size would take too long.
+STEPPED = {"cnn/resnet:resnet18": (16, 64)}
+REFERENCE_RUNS = (("float64", 3, True), ("float32", 5, False), ("float64", 6, False))
+
+
+def by_hand(name: str) -> None:
+    """Everything that `check` computes of a twin, without capture and without comparison."""
+    from compare.api import prepare
+    from compare.discover import find
+    from compare.ladder.pair import Pair
+
+    prepare()
+    pair = Pair(find(name)[0])
+    for dtype, count, trajectory in REFERENCE_RUNS:
+        for _ in range(count):
+            _torch(pair, dtype, trajectory)
+    for dtype, trajectory in (("float64", True), ("float32", False)):
+        _jax(pair, dtype, trajectory)
+
+
+def slipped(name: str) -> None:
+    """`find` on a twin whose loss is doubled in JAX.
+
+    Raises:
+      DiptychError: it found nothing.
+    """
+    from compare import api, discover
+    from compare.capture import heap
+
+    (twin,) = discover.find(name)
+    ours, theirs = (_objective(twin, side) for side in ("torch", "jax"))
+    twin = dataclasses.replace(twin, loss=(ours, lambda *given: 2 * theirs(*given)))
+    heap.one()
+    report = api.find(twin, progress=heap.trimmed(lambda twin, doing: None))
+    if report.origin is None:
+        raise DiptychError(f"{name}: the doubled loss was not found")
+
+
+def _objective(twin: Any, side: str) -> Callable:
+    objective = twin.objective(side, twin.loss)
+    if objective is None or len(twin.updates) > 1:
+        raise DiptychError(f"{twin.name} has not one loss; name a twin that has")
+    return objective
+
+
+def torch_step(name: str) -> None:
+    """One step of PyTorch's model: forward, backward, update."""
+    from compare.discover import find
+
+    _torch_training(find(name)[0], "float64")()
+
+
+def jax_step(name: str) -> None:
+    """One step of JAX's model: forward, backward, update, in one program."""
+    from compare.discover import find
+
+    _jax_training(find(name)[0], "float64")()
+
+
+def torch_steps(name: str) -> None:
+    """Prints the seconds of one step in float32 (see `stepping`)."""
+    print(_median(_torch_training(_sized(name), "float32")))
+
+
+def jax_steps(name: str) -> None:
+    """The same of JAX's model."""
+    print(_median(_jax_training(_sized(name), "float32")))
+
+
+def _sized(name: str) -> Any:
+    """A twin at the size at which its steps are timed: the published one, or that in `STEPPED`."""
+    from compare.discover import find
+
+    (twin,) = find(name)
+    twin = twin.published()
+    if name in STEPPED:
+        batch, size = STEPPED[name]
+        image, labels = twin.inputs["x"], twin.targets["labels"]
+        image = dataclasses.replace(image, n=batch, h=size, w=size)
+        labels = dataclasses.replace(labels, n=batch)
+        twin = dataclasses.replace(twin, inputs={"x": image}, targets={"labels": labels})
+    return twin
+
+
+def _median(step: Callable[[], None]) -> float:
+    """Seconds of a step, the median of nine that follow three untimed ones."""
+    seconds = []
+    for _ in range(3 + 9):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[3:])
+
+
+def _torch_training(twin: Any, dtype: str) -> Callable[[], None]:
+    """PyTorch's training step of a twin's first batch, to be called again and again."""
+    import torch
+
+    from compare.twin import generator
+    from compare.weights.optim import torch_optimizer
+
+    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
+    objective, kind = _objective(twin, "torch"), getattr(torch, dtype)
+    model = twin.build("torch").to(kind).train()
+    optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+    inputs, targets = (
+        [x.to(kind) if x.is_floating_point() else x for x in map(torch.from_numpy, given)]
+        for given in ([batch[n] for n in twin.inputs], [batch[n] for n in twin.targets])
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        objective(model(*inputs), *targets).backward()
+        optimizer.step()
+
+    return step
+
+
+def _jax_training(twin: Any, dtype: str) -> Callable[[], None]:
+    """The same of JAX: one program, which is given the memory of what it replaces."""
+    import jax
+    import optax
+    from flax.traverse_util import unflatten_dict
+
+    from compare.capture.jax_model import arranged, shapes
+    from compare.share import to_jax
+    from compare.twin import generator
+    from compare.weights.optim import optax_optimizer
+
+    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
+    model, rng = twin.build("jax"), generator(0, "weights")
+    objective = _objective(twin, "jax")
+    transformation = optax_optimizer(phase.optimizer)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+    def program(params: Any, rest: Any, state: Any, inputs: list, targets: list) -> Any:
+        def loss(params: Any) -> Any:
+            variables = {**rest, "params": params}
+            output, new = model.apply(variables, *inputs, train=True, mutable=list(rest))
+            return objective(output, *targets), new
+
+        gradients, new = jax.grad(loss, has_aux=True)(params)
+        updates, state = transformation.update(gradients, state, params)
+        return optax.apply_updates(params, updates), new, state
+
+    with jax.enable_x64(dtype == "float64"):
+        variables = unflatten_dict(
+            {
+                path: to_jax(0.02 * rng.standard_normal(shape) + ("params" not in path), dtype)
+                for path, shape in shapes(twin, model, batch).items()
+            }
+        )
+        params = variables.pop("params")
+        inputs, targets = (
+            [to_jax(arranged(twin, name, batch[name]), dtype) for name in names]
+            for names in (twin.inputs, twin.targets)
+        )
+        held = [params, variables, transformation.init(params)]
+
+    def step() -> None:
+        with jax.enable_x64(dtype == "float64"):
+            held[:] = jax.block_until_ready(program(*held, inputs, targets))
+
+    return step
+
+
+def _torch(pair: Any, dtype: str, trajectory: bool) -> None:
+    import torch
+
+    from compare.weights.optim import torch_optimizer
+
+    twin, given, kind = pair.twin, pair.given, getattr(torch, dtype)
+    model = copy.deepcopy(pair.model).to(kind)
+    phase = twin.updates[0]
+    objective = twin.objective("torch", phase.loss)
+
+    def tensors(batch: dict, names: Any) -> list:
+        made = [torch.from_numpy(batch[name]) for name in names]
+        return [x.to(kind) if x.is_floating_point() else x for x in made]
+
+    def load() -> None:
+        model.load_state_dict({k: torch.from_numpy(v) for k, v in given.state.items()})
+
+    def forward() -> None:
+        model.eval()
+        with torch.no_grad():
+            model(*tensors(given.batch, twin.inputs))
+        model.train()
+
+    def backward(batch: dict) -> None:
+        inputs = [x.requires_grad_(x.is_floating_point()) for x in tensors(batch, twin.inputs)]
+        model.zero_grad()
+        objective(model(*inputs), *tensors(batch, twin.targets)).backward()
+
+    load()
+    forward()
+    for _ in range(2):  # the free update and the teacher-forced one
+        optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+        if _ == 0:
+            backward(given.batch)
+        optimizer.step()
+    if trajectory:
+        load()
+        optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
+        for batch in twin.batches(pair.seed, given.steps):
+            backward(batch)
+            optimizer.step()
+        forward()
+
+
+def _jax(pair: Any, dtype: str, trajectory: bool) -> None:
+    import jax
+    import optax
+    from flax.traverse_util import unflatten_dict
+
+    from compare.capture.jax_model import arranged
+    from compare.share import to_jax
+    from compare.weights.optim import optax_optimizer
+
+    twin, given, model = pair.twin, pair.given, pair.jax_model
+    phase = twin.updates[0]
+    objective = twin.objective("jax", phase.loss)
+
+    def arrays(batch: dict, names: Any) -> list:
+        return [to_jax(arranged(twin, name, batch[name]), dtype) for name in names]
+
+    with jax.enable_x64(dtype == "float64"):
+        flat = pair.weights.to_jax(given.state)
+        variables = unflatten_dict({path: to_jax(a, dtype) for path, a in flat.items()})
+        start = variables
+        transformation = optax_optimizer(phase.optimizer)
+
+        @jax.jit
+        def forward(variables: Any, inputs: list) -> Any:
+            return model.apply(variables, *inputs, train=False)
+
+        @jax.jit
+        def backward(variables: Any, inputs: list, targets: list) -> Any:
+            rest = {k: v for k, v in variables.items() if k != "params"}
+
+            def loss(params: Any, inputs: list) -> Any:
+                whole = {**rest, "params": params}
+                output, new = model.apply(whole, *inputs, train=True, mutable=list(rest))
+                return objective(output, *targets), new
+
+            return jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], inputs)
+
+        @jax.jit
+        def update(gradients: Any, state: Any, params: Any) -> Any:
+            updates, state = transformation.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+        inputs, targets = arrays(given.batch, twin.inputs), arrays(given.batch, twin.targets)
+        jax.block_until_ready(forward(variables, inputs))
+        (_, _), (gradients, _) = backward(variables, inputs, targets)
+        for _ in range(2):
+            state = transformation.init(variables["params"])
+            jax.block_until_ready(update(gradients, state, variables["params"]))
+        del gradients
+        if trajectory:
+            state = transformation.init(start["params"])
+            for batch in twin.batches(pair.seed, given.steps):
+                args = arrays(batch, twin.inputs), arrays(batch, twin.targets)
+                (_, new), (gradients, _) = backward(variables, *args)
+                params, state = update(gradients, state, variables["params"])
+                variables = {**variables, **new, "params": params}
+            jax.block_until_ready(forward(variables, inputs))
+
+
+if __name__ == "__main__":
+    given = (by_hand, slipped, torch_step, jax_step, torch_steps, jax_steps)
+    processes = {each.__name__: each for each in given}
+    processes[sys.argv[1]](sys.argv[2])

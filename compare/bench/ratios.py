@@ -1,0 +1,117 @@
+"""Benchmarks: what the harness costs beside what a user would run instead, as ratios."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, NoReturn
+
+from compare.capture.environment import cores
+from compare.errors import DiptychError
+
+COLUMNS = {"seconds": "seconds", "gigabytes": "peak GB"}
+
+
+def overhead(name: str) -> dict[str, Any]:
+    """Seconds and peak memory of `check` and of the same computations written by hand.
+
+    Each runs in a process of its own, with an empty compilation cache.
+
+    Returns: {"check": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
+    """
+    check = _measured([sys.executable, "-m", "compare", "check", name, "-q"])
+    by_hand = _measured([sys.executable, "-m", "compare.bench.by_hand", "by_hand", name])
+    return {"name": name, "check": check, "by_hand": by_hand, "ratio": _ratio(check, by_hand)}
+
+
+def finding(name: str) -> dict[str, Any]:
+    """Seconds and peak memory of `find`, and of one training step of both models by hand.
+
+    What is found is a slip in the loss: the pass that trains is replayed, which costs the most.
+    Each runs in a process of its own, in float64; those of the two steps are summed.
+
+    Returns: {"find": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
+    """
+    find, ours, theirs = (
+        _measured([sys.executable, "-m", "compare.bench.by_hand", what, name])
+        for what in ("slipped", "torch_step", "jax_step")
+    )
+    by_hand = {key: ours[key] + theirs[key] for key in ours}
+    return {"name": name, "find": find, "by_hand": by_hand, "ratio": _ratio(find, by_hand)}
+
+
+def stepping(name: str) -> dict[str, Any]:
+    """Seconds of one training step of either model on the CPU in float32, at the published size.
+
+    ResNet-18 takes 16 images of 64 pixels. Each side runs in a process of its own, on all cores
+    that this one may use; in JAX the step is one program, whose compilation is not counted.
+
+    Returns: {"threads", "jax": {"seconds"}, "torch": the same, "ratio": the same}.
+    """
+    threads = cores()
+    ours, theirs = (
+        {
+            "seconds": float(
+                _output([sys.executable, "-m", "compare.bench.by_hand", what, name], threads)
+            )
+        }
+        for what in ("jax_steps", "torch_steps")
+    )
+    return {
+        "name": name,
+        "threads": threads,
+        "jax": ours,
+        "torch": theirs,
+        "ratio": _ratio(ours, theirs),
+    }
+
+
+def _output(command: list[str], threads: int) -> str:
+    """What a command prints; PyTorch is given as many threads as XLA takes by itself."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        _failed(command, done.stderr)
+    return done.stdout
+
+
+def _ratio(measured: dict[str, float], by_hand: dict[str, float]) -> dict[str, float]:
+    return {key: measured[key] / by_hand[key] for key in measured}
+
+
+def _measured(command: list[str]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as cache:
+        started = time.perf_counter()
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+            errors.seek(0)
+            text = errors.read().decode(errors="replace")
+    if os.waitstatus_to_exitcode(status):
+        _failed(command, text)
+    return {"seconds": seconds, "gigabytes": usage.ru_maxrss / 2**20}
+
+
+def _failed(command: list[str], errors: str) -> NoReturn:
+    last = errors.strip().splitlines()[-1:] or ["no reason given"]
+    raise DiptychError(f"{' '.join(command[1:])} failed: {last[0]}")
+
+
+def rendered(measured: dict[str, Any]) -> str:
+    """The table of `overhead`, `finding` and `stepping` as text."""
+    rows = {key: row for key, row in measured.items() if isinstance(row, dict)}
+    columns = next(iter(rows.values()))
+    heading = "".join(f"{COLUMNS[column]:>10}" for column in columns)
+    lines = [f"{measured['name']:24}{heading}"]
+    for key, row in rows.items():
+        lines.append(f"{key.replace('_', ' '):24}" + "".join(f"{row[c]:>10.4g}" for c in columns))
+    return "\n".join(lines)

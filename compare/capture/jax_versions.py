@@ -1,0 +1,22 @@
+"""What differs between the versions of JAX, each thing in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jax.extend import core
+
+
+def opened(program: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr and its constants, which JAX before 0.11 keeps in a ClosedJaxpr around it."""
+    jaxpr = program if isinstance(program, core.Jaxpr) else program.jaxpr
+    return jaxpr, getattr(program, "consts", ())
+
+
+def carried(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are its constants, and how many its first carry."""
+    if "ft_in" in params:  # since JAX 0.11
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return params["num_consts"], params["num_carry"]

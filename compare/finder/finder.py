@@ -1,0 +1,55 @@
+"""The finder: the first place where two models part, and why.
+
+Every layer of the JAX model is run alone, on the inputs that PyTorch's layer had, all of them in
+one pass: at each named place the value that was computed is recorded, and PyTorch's goes on. What
+then differs differs by itself; every other difference was inherited. Backwards it is the same: each
+layer gets the gradient that PyTorch's layer got. Between two named layers lies glue, which is
+checked like a layer: a layer's input, as the outputs before it make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compare.finder.cause import cause
+from compare.finder.found import Found, Origin
+from compare.finder.lint import lint
+from compare.finder.replay import Replay
+from compare.finder.sites import sites
+from compare.ladder import verdict as V
+from compare.ladder.ladder import Ladder
+from compare.ladder.pair import Pair
+
+
+def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
+    """Compares a pair, and where it differs names the origin and the cause.
+
+    Args:
+      pair: the twin made ready.
+      progress: called with a word on what runs.
+    """
+    progress("lint")
+    hints = lint(pair)
+    ladder = Ladder(pair, ["xla:cpu"], progress)
+    # What differs in float64 is no rounding; a leaf that JAX lacks is found where it is missed.
+    (result,) = ladder.run(numerics=False, seeking=True)
+    found = Found(result, lint=hints)
+    if result.verdict != V.DIVERGED:
+        return found
+    judge = ladder.judges["xla:cpu"]
+    replay = Replay(pair, judge, progress)
+    wrong = result.stages["weights"].verdict == V.DIVERGED
+    if not wrong or result.stages["forward"].judged:
+        found.origin = replay.origin()
+        found.rows = replay.rows
+    if wrong:
+        stage = result.stages["weights"]
+        names = [text.partition(" ")[0] for _, text in stage.findings]
+        names += [j.name for j in stage.judged if j.verdict == V.DIVERGED]
+        found.origin = found.origin or Origin("weights", names[0], "", what="weights")
+        found.origin.stage = "weights"
+    if found.origin is not None:
+        progress("cause")
+        found.sites = list(sites(replay, found.origin))
+        found.cause, found.tried = cause(found.sites)
+    return found

@@ -1,0 +1,203 @@
+"""The ladder: weights, forward, gradients, step, trajectory; each rung judged on both tiers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from compare.capture.taps import Section
+from compare.ladder import verdict as V
+from compare.ladder.dropout import findings, suspicions
+from compare.ladder.judge import Judge
+from compare.ladder.noise import mathematical_noise, moved, numerical_noise, together
+from compare.ladder.pair import REFERENCE, Pair, parse
+from compare.ladder.result import Result
+from compare.twin import generator
+
+
+class Ladder:
+    """Runs the ladder of one pair, every candidate backend against torch:cpu in float64.
+
+    Args:
+      candidates: backends, as `parse` takes them.
+      progress: called with a word on what runs now.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        candidates: list[str],
+        progress: Callable[[str], None] = lambda _: None,
+    ):
+        self.pair, self.progress = pair, progress
+        twin = pair.twin
+        self.judges = {
+            name: Judge(
+                Result(twin.name, REFERENCE, name),
+                twin.layout,
+                twin.rename,
+                self._naming(name),
+                pair.uncounted(name),
+                pair.weights.modules if parse(name)[0] == "xla" else {},
+            )
+            for name in candidates
+        }
+
+    def _naming(self, candidate: str) -> Callable[[str], str]:
+        if parse(candidate)[0] == "torch":
+            return lambda name: name
+        return lambda name: self.pair.weights.jax_name(name)
+
+    def run(self, numerics: bool = True, seeking: bool = False) -> list[Result]:
+        """Climbs it; without `numerics` in float64 alone.
+
+        Args:
+          seeking: the origin of a difference: go on where JAX lacks some of PyTorch's tensors, if
+            it can run without them, and train no further than a rung that differs.
+        """
+        for name, judge in self.judges.items():
+            self._weights(name, judge.result)
+        able = seeking and not self.pair.weights.unfilled
+        ready = {
+            name: judge
+            for name, judge in self.judges.items()
+            if able or not judge.result.stages["weights"].findings
+        }
+        if ready:
+            # One at a time: that the reference runs again costs less than all in memory at once.
+            kinks = [self._mathematics(name, judge, seeking) for name, judge in ready.items()]
+            if numerics:
+                self._numerics(ready, kinks[0])
+        return [judge.result for judge in self.judges.values()]
+
+    def _weights(self, name: str, result: Result) -> None:
+        """Tier 0: every tensor goes over and comes back bit for bit."""
+        stage, given = result.stages["weights"], self.pair.given.state
+        if parse(name)[0] == "torch":
+            stage.applicable = False  # the same tensors, nothing is carried over
+            return
+        weights = self.pair.weights
+        stage.findings += [(V.DIVERGED, text) for text in weights.differences]
+        stage.applicable = bool(weights.links or stage.findings)
+        result.skipped += weights.uncounted
+        back = weights.to_torch(weights.to_jax(given))
+        for key in weights.named:
+            same = back[key].dtype == given[key].dtype
+            same = same and back[key].tobytes() == given[key].tobytes()
+            verdict = V.SAME if same else V.DIVERGED
+            difference = 0.0 if same else V.distance(given[key], back[key])
+            size, shape = V.norm(given[key]), given[key].shape
+            other = weights.jax_name(key)
+            stage.judged.append(V.Judged(key, other, verdict, difference, size, 0.0, shape=shape))
+        stage.compared = f"{len(stage.judged)} tensors"
+        result.by_order = [f"{name} = {weights.jax_name(name)}" for name in weights.by_order]
+        if result.by_order:
+            stage.compared += f", {len(weights.by_order)} by order"
+
+    def _mathematics(
+        self, name: str, judge: Judge, seeking: bool
+    ) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Tier 1 of one candidate; gives the shapes of what the functions with a kink are given."""
+        pair = self.pair
+        plain, run = pair.run(REFERENCE, watch=True), pair.run(name)
+        if parse(name)[0] == "xla":
+            pair.given.shared |= run.shared()
+        runs = (plain, run, *moved(pair))
+        self._climb(name, judge, runs, [each.sections(trajectory=False) for each in runs])
+        parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())
+        trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
+        if seeking and parted:
+            judge.summarise(trained)
+        else:
+            self._climb(name, judge, runs, [each.trajectory() for each in runs])
+            judge.summarise(trained, self._visible)
+        judge.result.stages["forward"].findings += [
+            (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
+            for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))
+            for text in narrow
+        ]
+        self._dropout(name, run, judge)
+        judge.result.lifted = [f"torch {text}" for text in plain.lifted]
+        judge.result.lifted += [f"jax {text}" for text in run.lifted]
+        return plain.kinks
+
+    def _climb(
+        self, name: str, judge: Judge, runs: Sequence[Any], sections: list[Iterator[Section]]
+    ) -> None:
+        """Judges the sections of the reference and the candidate; the other runs were moved."""
+        (plain, stream, *shaken), given = sections, self.pair.given
+        for section in plain:
+            self.progress(" ".join(filter(None, (section.stage, str(section.step or ""), name))))
+            noise = mathematical_noise(section, shaken)
+            theirs = next(stream)
+            if section.stage == "forward":
+                judge.meet(runs[0].info, runs[1].info)
+            judge.judge(section, theirs, noise)
+            given.still |= judge.zero
+            if section.stage == "trajectory" and section.step == given.steps:
+                judge.judge_movement(section, given.state)
+            del section, theirs  # before the next are made
+
+    def _dropout(self, name: str, run: Any, judge: Judge) -> None:
+        """What the two sides' masks tell, and random numbers that nobody controls."""
+        stage = judge.result.stages["forward"]
+        uncontrolled = list(self.pair.noise)
+        if parse(name)[0] == "xla":
+            for plan in run.plans.values():
+                stage.findings += findings(plan)
+                if stage.verdict == V.DIVERGED:
+                    stage.findings += suspicions(plan)
+                uncontrolled += [f"{plan.mode}: JAX draws at {text}" for text in plan.noise]
+            if any(plan.ours or plan.theirs for plan in run.plans.values()):
+                judge.result.dropout, found = self.pair.own_masks
+                stage.findings += found
+        elif run.compiled:
+            dropped = [mode for mode, draws in self.pair.given.draws.items() if draws]
+            stage.findings += [
+                (V.INCONCLUSIVE, f"{mode}: torch.compile takes no masks, so dropout ran eagerly")
+                for mode in dropped
+            ]
+        stage.findings += [
+            (V.INCONCLUSIVE, f"{text}: noise that is compared has to be an input")
+            for text in uncontrolled
+        ]
+
+    def _visible(self, name: str) -> bool:
+        """Whether a parameter without a gradient moves some value of a forward pass."""
+        given = self.pair.given
+        rng = generator(self.pair.seed, "visible", name)
+        value = given.state[name]
+        push = 0.1 * rng.standard_normal(value.shape).astype(value.dtype)
+        plain, run = self.pair.run(REFERENCE), self.pair.run(REFERENCE)
+        run.replace({**given.state, name: value + push})
+        return any(
+            V.distance(base.tensors[key], x) > V.RELATIVE * V.norm(base.tensors[key])
+            for base, moved in together(plain, run)
+            if base.stage == "forward"
+            for key, x in moved.tensors.items()
+            if x.dtype.kind == "f"
+        )
+
+    def _numerics(
+        self,
+        judges: dict[str, Judge],
+        kinks: dict[str, dict[str, tuple[int, ...]]],
+        dtype: str = "float32",
+    ) -> None:
+        """Tier 2, against the float64 runs on each run's own branches."""
+        noise, flips = numerical_noise(self.pair, dtype, self.progress)
+        for name, judge in judges.items():
+            self.progress(f"{dtype} {name}")
+            run = self.pair.run(name, dtype)
+
+            def taken(mode: str, run: Any = run, judge: Judge = judge) -> dict[str, np.ndarray]:
+                return judge.branches(run.branches[mode], kinks[mode], mode)
+
+            truth = self.pair.run(REFERENCE, impose=taken)
+            unit = V.UNIT["tf32" if self.pair.precision == "default" and "cuda" in name else dtype]
+            for section, exact in together(run, truth):
+                judge.judge_numerics(section, exact, noise, unit)
+                del section, exact
+            judge.judge_flips(truth.flips, flips, unit)

@@ -1,0 +1,154 @@
+"""A twin made ready: both models, their weight map, and what every run of them is given."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from compare.capture.given import Given, forced, jittered, mode_name
+from compare.errors import DiptychError
+from compare.twin import Twin, generator
+from compare.weights.build import build as build_map
+from compare.weights.map import Order, WeightMap
+from compare.weights.optim import START
+
+STEPS = 10
+REFERENCE = "torch:cpu"
+
+
+def _seed(seed: int, *purpose: object) -> int:
+    return int(generator(seed, *purpose).integers(2**31))
+
+
+class Pair:
+    """A twin made ready: both models, their weight map, and what every run is given.
+
+    Raises:
+      DiptychError: if a model cannot be built or called.
+    """
+
+    def __init__(self, twin: Twin, seed: int = 0, steps: int = STEPS, precision: str = "highest"):
+        from compare.capture import torch_model
+
+        self.twin, self.seed, self.precision = twin, seed, precision
+        self.model = torch_model.construct(twin, _seed(seed, "torch"))
+        self.leaves, aliases = torch_model.specification(self.model)
+        batch = twin.draw(generator(seed, "inputs"))
+        own = torch_model.values(self.model)
+        self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
+        self._aliases = aliases
+        self.noise: dict[str, None] = {}
+        self._draw()
+
+    def _draw(self) -> None:
+        """The cotangents of default losses, the gradients and states of the forced updates."""
+        from compare.capture import torch_model
+        from compare.weights import optim
+
+        run = self.run("torch:cpu", "float32")
+        self._rehearsed("eval", run.rehearse(None)[1])
+        for phase in self.twin.updates:
+            shapes, masks = run.rehearse(phase)
+            self._rehearsed(mode_name(phase), masks)
+            if phase.loss is None or (phase.loss == "mse" and not self.twin.targets):
+                rng = generator(self.seed, "cotangent", phase.name)
+                self.given.cotangents[phase.name] = [
+                    rng.standard_normal(shape, np.float32) for shape in shapes
+                ]
+            names = [n for n, leaf in self.leaves.items() if leaf.trains]
+            trained = torch_model.trained(self.model, phase)
+            slots = optim.slots(phase.optimizer) if names else []
+            gradients, state = forced(
+                self.given.state, [n for n in names if n in trained], slots, self.seed, START
+            )
+            self.given.gradients[phase.name] = gradients
+            self.given.optimizer[phase.name] = state
+
+    def _rehearsed(self, mode: str, masks: Any) -> None:
+        self.given.draws[mode] = masks.draws
+        self.noise |= {f"{mode}: PyTorch draws at {text}": None for text in masks.noise}
+
+    @cached_property
+    def jax_model(self) -> Any:
+        return self.twin.build("jax")
+
+    @cached_property
+    def weights(self) -> WeightMap:
+        from compare.capture import jax_model, jax_run
+
+        twin, model, batch = self.twin, self.jax_model, self.given.batch
+
+        def order() -> Order:
+            ours = self.run(REFERENCE, "float32").order()
+            return Order(ours, *jax_run.order(twin, model, batch))
+
+        return build_map(
+            self.leaves,
+            jax_model.shapes(twin, model, batch),
+            twin.rename,
+            self._aliases,
+            jax_model.kinds(twin, model, batch, self.leaves),
+            None if twin.room else order,  # the catalogue's names are equal
+            jax_model.is_bare(model),
+        )
+
+    @cached_property
+    def own_masks(self) -> tuple[str, list[tuple[str, str]]]:
+        """What the sampler of each side does by itself, that is without the masks it is given."""
+        from compare.ladder.samplers import sampler
+
+        return sampler(self)
+
+    def uncounted(self, backend: str) -> list[str]:
+        """Tensors of PyTorch's that a backend has not, and need not have."""
+        if parse(backend)[0] == "torch":
+            return []
+        named = set(self.weights.named)
+        return [name for name in self.leaves if name not in named]
+
+    def run(self, backend: str, dtype: str = "float64", **options: Any) -> Any:
+        """A run of one backend, not yet started: see `TorchRun` and `JaxRun`."""
+        framework, device, mode = parse(backend)
+        if framework == "torch":
+            from compare.capture.torch_run import TorchRun
+
+            compiled = mode == "compile"
+            return TorchRun(
+                self.twin,
+                self.model,
+                self.given,
+                dtype=dtype,
+                device=device,
+                compiled=compiled,
+                **options,
+            )
+        from compare.capture.jax_run import JaxRun
+
+        return JaxRun(
+            self.twin,
+            self.jax_model,
+            self.weights,
+            self.given,
+            dtype=dtype,
+            device=device,
+            jit=mode != "eager",
+            precision=self.precision,
+            **options,
+        )
+
+
+def parse(backend: str) -> tuple[str, str, str]:
+    """ "torch:cpu+compile" -> ("torch", "cpu", "compile").
+
+    Raises:
+      DiptychError: for a name that is no backend.
+    """
+    place, _, mode = backend.partition("+")
+    framework, _, device = place.partition(":")
+    modes = {"torch": ("", "compile"), "xla": ("", "eager")}
+    if framework not in modes or device not in ("cpu", "cuda") or mode not in modes[framework]:
+        known = "torch:cpu, torch:cuda (+compile), xla:cpu, xla:cuda (+eager)"
+        raise DiptychError(f"backend {backend!r} is unknown: {known}")
+    return framework, device, mode

@@ -1,0 +1,195 @@
+"""Checkpoints across the frameworks: the weight map of a twin, applied to a file, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compare.errors import DiptychError, bad, some
+from compare.weights import files, flax_files, torch_files
+from compare.weights.link import Path as LeafPath
+from compare.weights.map import WeightMap
+
+TORCH, FLAX = "PyTorch", "Flax"
+COUNTER = "num_batches_tracked"
+
+
+@dataclass
+class Conversion:
+    """What a conversion did.
+
+    Args:
+      source, target: the frameworks, "PyTorch" or "Flax".
+      read, written: tensors on either side.
+      elements: numbers in the target.
+      notes: what a careful reader wants to know.
+    """
+
+    source: str
+    target: str
+    read: int
+    written: int
+    elements: int
+    notes: list[str] = field(default_factory=list)
+
+
+def side(path: str | os.PathLike[str]) -> str:
+    """Whose checkpoint a file or folder is, by its suffix, or by its names where both have that.
+
+    Raises:
+      DiptychError: neither's, or it cannot be read.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if file.is_dir() or suffix in (".msgpack", ".orbax"):
+        return FLAX
+    if suffix in (".pt", ".pth", ".bin"):
+        return TORCH
+    if suffix == ".safetensors":
+        return _side_of(files.read_safetensors(path))
+    files.existing_file(path)
+    known = ".pt .pth .bin .safetensors (PyTorch), .msgpack .safetensors or an Orbax folder (Flax)"
+    raise bad(path, f"{suffix or 'no suffix'} is no checkpoint", f"there are {known}")
+
+
+def _side_of(found: files.SafeTensors) -> str:
+    if any("/" in name for name in found.tensors):
+        return FLAX
+    return FLAX if found.metadata.get("format") == "flax" else TORCH
+
+
+def convert(
+    weights: Callable[[], WeightMap],
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+) -> Conversion:
+    """Converts a checkpoint of one framework into one of the other.
+
+    Args:
+      weights: gives the map of the model, in the size of the checkpoint; asked once that is read.
+      source: the checkpoint, see `side`.
+      target: of the other framework, its format by its suffix.
+      force: replace what is there.
+
+    Raises:
+      DiptychError: the file is not a checkpoint of this twin, or the target exists or cannot be
+        written. Nothing is written then.
+    """
+    kind = side(source)
+    _target(kind, source, target, force)
+    notes: list[str] = []
+    if kind == TORCH:
+        state = torch_files.read_torch(source, notes)
+        found = weights()
+        leaves = to_flax(found, state, str(source), notes)
+        tree: dict[str, Any] = {}
+        for path, leaf in leaves.items():
+            node = tree
+            for part in path[:-1]:
+                node = node.setdefault(part, {})
+            node[path[-1]] = leaf
+        flax_files.write_flax(target, tree)
+        read, written = state, leaves
+    else:
+        flat = _flat(flax_files.read_flax(source))
+        found = weights()
+        result = to_torch(found, flat, str(source), notes)
+        torch_files.write_torch(target, result)
+        read, written = flat, result
+    strange = [name for name, array in read.items() if not _finite(array)]
+    if strange:
+        names = ["/".join(n) if isinstance(n, tuple) else n for n in strange]
+        notes.append(f"NaN or infinity in {some(names)}, kept as it is")
+    sizes = sum(array.size for array in written.values())
+    return Conversion(kind, FLAX if kind == TORCH else TORCH, len(read), len(written), sizes, notes)
+
+
+def to_flax(
+    found: WeightMap, state: Mapping[str, np.ndarray], source: str, notes: list[str]
+) -> dict[LeafPath, np.ndarray]:
+    """Flax leaves by path from a state dict.
+
+    Raises:
+      DiptychError: `state` is not one of this model's.
+    """
+    counters = {line.partition(":")[0] for line in found.uncounted}
+    found.check_state(state, source)
+    for alias, name in found.aliases.items():
+        if alias in state and not _equal(state[alias], state[name]):
+            raise DiptychError(
+                f"{source}: {alias} and {name} are one tensor in the model, not here"
+            )
+    dropped = [name for name in state if name in counters]
+    if dropped:
+        notes.append(f"left {some(dropped)}: Flax's own BatchNorm does not count")
+    return found.to_jax(state)
+
+
+def to_torch(
+    found: WeightMap, leaves: Mapping[LeafPath, np.ndarray], source: str, notes: list[str]
+) -> dict[str, np.ndarray]:
+    """A state dict, in the model's own order, from Flax leaves by path.
+
+    Raises:
+      DiptychError: `leaves` are not this model's, or several that make one tensor differ in dtype.
+    """
+    found.check_leaves(leaves, source)
+    kinds: dict[str, np.dtype] = {}
+    for link in found.links:
+        kind = kinds.setdefault(link.torch, leaves[link.jax].dtype)
+        if leaves[link.jax].dtype != kind:
+            both = f"{kind} and {leaves[link.jax].dtype}"
+            raise DiptychError(f"{source}: {link.torch} is {both} in parts; give it one dtype")
+    state = found.to_torch(leaves)
+    for alias, name in found.aliases.items():
+        state[alias] = state[name]
+    counters = [line.partition(":")[0] for line in found.uncounted]
+    for name in counters:
+        state[name] = np.zeros(found.leaves[name].shape, found.leaves[name].dtype)
+    if counters:
+        notes.append(f"{some(counters)} set to 0: Flax's own BatchNorm does not count")
+    order = [*found.leaves, *found.aliases]
+    return {name: state[name] for name in order if name in state}
+
+
+def _target(kind: str, source: Any, target: Any, force: bool) -> None:
+    """Refuses a target before anything is read."""
+    known = flax_files.FLAX_SUFFIXES if kind == TORCH else torch_files.TORCH_SUFFIXES
+    other = FLAX if kind == TORCH else TORCH
+    suffix = Path(target).suffix.lower()
+    if suffix not in known:
+        names = " ".join(name or "(none: an Orbax folder)" for name in known)
+        what = f"{source} is a {kind} checkpoint, so this must be one of {other}"
+        raise bad(target, what, f"its suffix is one of {names}")
+    if os.path.exists(target):
+        if os.path.realpath(source) == os.path.realpath(target):
+            raise bad(target, "is the source itself", "give another name")
+        if not force:
+            raise bad(target, "exists", "give another name, or --force")
+
+
+def _flat(tree: Mapping[str, Any], above: LeafPath = ()) -> dict[LeafPath, np.ndarray]:
+    flat: dict[LeafPath, np.ndarray] = {}
+    for name, value in tree.items():
+        path = (*above, name)
+        flat |= _flat(value, path) if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def _equal(one: np.ndarray, two: np.ndarray) -> bool:
+    """Bit for bit, so that NaN equals itself."""
+    return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
+
+
+def _finite(array: np.ndarray) -> bool:
+    if array.dtype.kind in "biu":
+        return True
+    with np.errstate(invalid="ignore"):  # bfloat16's own test for NaN warns of NaN
+        return bool(np.isfinite(array).all())

@@ -1,0 +1,134 @@
+"""A tensor of PyTorch's, or a slice of one, as one leaf of JAX's: axes, gates, flips."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor of the PyTorch model: its shape, dtype, the type of the layer that owns it.
+
+    Args:
+      trains: whether it is a parameter.
+      persistent: whether a state dict holds it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    layer: str = ""
+    trains: bool = True
+    persistent: bool = True
+
+
+@dataclass(frozen=True)
+class Link:
+    """`jax = flip(torch[rows]).transpose(perm).reshape(shape)`: a slice that is one Flax leaf."""
+
+    torch: str
+    jax: Path
+    shape: tuple[int, ...]
+    perm: tuple[int, ...] = ()
+    rows: tuple[int, int] | None = None
+    how: str = "as it is"
+    flip: tuple[int, ...] = ()
+
+    def forward(self, tensor: np.ndarray) -> np.ndarray:
+        part = tensor[slice(*self.rows)] if self.rows else tensor
+        part = np.flip(part, self.flip) if self.flip else part
+        return (part.transpose(self.perm) if self.perm else part).reshape(self.shape)
+
+    def backward(self, leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        rows = (self.rows[1] - self.rows[0], *shape[1:]) if self.rows else shape
+        if not self.perm:
+            return leaf.reshape(rows)
+        permuted = leaf.reshape([rows[axis] for axis in self.perm])
+        part = permuted.transpose(np.argsort(self.perm))
+        return np.flip(part, self.flip) if self.flip else part
+
+
+# PyTorch's leaf -> Flax's leaves that may stand for it.
+LEAVES = {
+    "weight": ("kernel", "scale", "embedding", "weight"),
+    "running_mean": ("mean", "running_mean"),
+    "running_var": ("var", "running_var"),
+    # weight_norm and spectral_norm, as parametrisations and as the older hooks
+    "weight.original0": ("g", "weight_g"),
+    "weight.original1": ("kernel", "weight", "v", "weight_v"),
+    "weight.original": ("kernel", "weight"),
+    "weight.0._u": ("u", "weight_u"),
+    "weight.0._v": ("v", "weight_v"),
+    "weight_g": ("g",),
+    "weight_orig": ("kernel", "weight"),
+    "weight_u": ("u",),
+    "weight_v": ("v",),
+}
+
+
+PARAMETRISED = re.compile(r"((?:.*\.)?)parametrizations\.(\w+\.(?:original[01]?|0\._[uv]))")
+
+
+# Transposed convolutions that slide their window unflipped, where torch flips it.
+UNFLIPPED = frozenset(
+    ["Linen ConvTranspose", "NNX ConvTranspose"]
+    + [f"Equinox ConvTranspose{rank}" for rank in ("", "1d", "2d", "3d")]
+)
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """A tensor's module and its name there; what parametrises a weight belongs to its layer."""
+    if found := PARAMETRISED.fullmatch(name):
+        return found[1].rstrip("."), found[2]
+    module, _, attribute = name.rpartition(".")
+    return module, attribute
+
+
+def fitted(
+    name: str, leaf: Leaf, path: Path, shape: tuple[int, ...], kind: str = ""
+) -> Link | None:
+    """The link of a tensor and a leaf, where the shapes allow it."""
+    link = _link(name, leaf, path, shape, kind)
+    permuted = tuple(leaf.shape[axis] for axis in link.perm) if link.perm else leaf.shape
+    if permuted != shape:
+        link = replace(link, how=f"{link.how}; axes {permuted} split or merged to {shape}")
+    fits = _refines(permuted, shape) or _refines(shape, permuted)
+    return link if fits else None
+
+
+def _refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
+    """Whether splitting axes of `coarse`, in order, gives `fine`."""
+    if fine == coarse:
+        return True
+    axes = list(fine)
+    for size in coarse:
+        product = 1
+        while axes and product * axes[0] <= size and (product < size or axes[0] == 1):
+            product *= axes.pop(0)
+        if product != size:
+            return False
+    return not axes
+
+
+def _link(name: str, leaf: Leaf, path: Path, shape: tuple[int, ...], layer: str = "") -> Link:
+    rank = len(leaf.shape)
+    if rank > 2 and layer in UNFLIPPED:
+        perm = (1, 0, *range(2, rank)) if path[-1] == "weight" else (*range(2, rank), 0, 1)
+        how = f"{layer} -> {path[-1]}, axes {perm}, the window flipped"
+        return Link(name, path, shape, perm, how=how, flip=tuple(range(2, rank)))
+    if path[-1] == "weight" and rank > 1 and layer:
+        return Link(name, path, shape, how=f"{layer} -> weight, in PyTorch's own layout")
+    if path[-1] == "embedding":
+        return Link(name, path, shape, how=f"{leaf.layer or 'Embedding'} -> embedding, as it is")
+    if path[-1] != "kernel" or rank < 2:
+        return Link(name, path, shape)
+    perm = (*range(2, rank), 1, 0)
+    kind = leaf.layer or ("Linear" if rank == 2 else f"Conv{rank - 2}d")
+    how = f"{kind} -> kernel, axes {perm}"
+    if leaf.shape == tuple(leaf.shape[axis] for axis in perm):
+        how += "; the shapes alone would not tell: resolved by the layer's type"
+    return Link(name, path, shape, perm, how=how)

@@ -1,0 +1,131 @@
+"""The weight map: which PyTorch tensor, or slice of one, is which Flax leaf.
+
+It is a bijection: every storage of either side is used exactly once, and whatever is left over is
+a difference. What has no name in common is paired by type, shape and order of execution, and says
+so; where two candidates fit equally, nothing is paired. The same links carry gradients and
+optimizer state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compare.errors import DiptychError
+from compare.weights.link import Leaf, Link, Path, place_of
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is known of the order of execution, for what no name pairs.
+
+    Args:
+      torch: the modules in the order of their first calls.
+      jax: the leaves in the order of their first use.
+      before: those that each leaf's first use depends on, beside itself.
+    """
+
+    torch: list[str]
+    jax: list[Path]
+    before: Mapping[Path, frozenset[Path]]
+
+
+@dataclass
+class WeightMap:
+    """The audited bijection between a PyTorch state dict and Flax variables.
+
+    Args:
+      links: one slice, one leaf.
+      leaves: PyTorch's tensors by name.
+      aliases: tied names -> the name that carries the tensor.
+      differences: what has no counterpart, a line each.
+      uncounted: what need not have one.
+      by_order: PyTorch's names that were paired by type, shape and order of execution.
+      unfilled: JAX's leaves without a counterpart.
+    """
+
+    links: list[Link]
+    leaves: Mapping[str, Leaf]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    uncounted: list[str] = field(default_factory=list)
+    by_order: list[str] = field(default_factory=list)
+    unfilled: list[Path] = field(default_factory=list)
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """PyTorch's modules whose tensors were all paired by order -> JAX's, with slashes."""
+        found: dict[str, set[str]] = {}
+        for link in self.links:
+            module = place_of(link.torch)[0]
+            found.setdefault(module, set()).add("/".join(link.jax[1:-1]))
+        ordered = {place_of(name)[0] for name in self.by_order}
+        return {m: min(p) for m, p in found.items() if m in ordered and len(p) == 1}
+
+    @property
+    def named(self) -> list[str]:
+        """The PyTorch names that have a counterpart, in order."""
+        return list(dict.fromkeys(link.torch for link in self.links))
+
+    def jax_name(self, name: str) -> str:
+        paths = ["/".join(link.jax[1:]) for link in self.links if link.torch == name]
+        return ", ".join(paths)
+
+    def to_jax(self, state: Mapping[str, np.ndarray]) -> dict[Path, np.ndarray]:
+        """Flax leaves by path from PyTorch tensors by name; names not in `state` are skipped."""
+        return {
+            link.jax: np.asarray(link.forward(state[link.torch]), order="C")
+            for link in self.links
+            if link.torch in state
+        }
+
+    def to_torch(self, leaves: Mapping[Path, np.ndarray]) -> dict[str, np.ndarray]:
+        """The way back; a tensor made of several leaves is put together again."""
+        state: dict[str, np.ndarray] = {}
+        for link in self.links:
+            if link.jax not in leaves:
+                continue
+            shape = self.leaves[link.torch].shape
+            part = link.backward(np.asarray(leaves[link.jax]), shape)
+            if link.rows is None:
+                state[link.torch] = part
+            else:
+                whole = state.setdefault(link.torch, np.empty(shape, part.dtype))
+                whole[slice(*link.rows)] = part
+        return state
+
+    def check_state(self, state: Mapping[str, np.ndarray], source: str) -> None:
+        """Refuses a state dict whose names or shapes are not the model's.
+
+        Raises:
+          DiptychError: with the first names that are missing, surplus or misshapen.
+        """
+        _refuse(source, "lacks", [n for n in self.named if n not in state])
+        known = set(self.leaves) | set(self.aliases)
+        _refuse(source, "has unknown", [n for n in state if n not in known])
+        for name in self.named:
+            if tuple(state[name].shape) != self.leaves[name].shape:
+                raise DiptychError(
+                    f"{source}: {name} has shape {tuple(state[name].shape)},"
+                    f" the model needs {self.leaves[name].shape}"
+                )
+
+    def check_leaves(self, leaves: Mapping[Path, np.ndarray], source: str) -> None:
+        """The same for Flax variables."""
+        wanted = {link.jax: link.shape for link in self.links}
+        _refuse(source, "lacks", ["/".join(p) for p in wanted if p not in leaves])
+        _refuse(source, "has unknown", ["/".join(p) for p in leaves if p not in wanted])
+        for path, shape in wanted.items():
+            if tuple(np.shape(leaves[path])) != shape:
+                raise DiptychError(
+                    f"{source}: {'/'.join(path)} has shape {np.shape(leaves[path])},"
+                    f" the model needs {shape}"
+                )
+
+
+def _refuse(source: str, verb: str, names: list[str]) -> None:
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise DiptychError(f"{source} {verb} {', '.join(names[:3])}{more}")
