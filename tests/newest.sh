@@ -46,7 +46,7 @@ mkdir "$root/diptych"
 git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} sh -c '[ ! -e "{}" ] || echo "{}"' |
   tar -c -T - | tar -x -C "$root/diptych"
 if [ ! -e "$root/installed" ] || ! cmp -s pyproject.toml "$root/installed"; then
-  within python -m pip install --disable-pip-version-check -e '/diptych[all,examples,dev]'
+  within python -m pip install --quiet --disable-pip-version-check -e '/diptych[all,examples,dev]'
   cp pyproject.toml "$root/installed"
 fi
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,17 @@ VISIBLE, GONE = 1e-8, 1e-12
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_it_is_seen_and_goes_away(code: str):
     before, after = CATALOGUE[code].measure()
-    assert before > VISIBLE
+    assert before > VISIBLE if CATALOGUE[code].here else before < GONE
     assert after < GONE
+
+
+@pytest.mark.parametrize(
+    ("installed", "here"), [("0.9", True), ("0.11.1", True), ("0.11.2", False), ("0.12.0.1", False)]
+)
+def test_what_is_gone_depends_on_the_version(installed: str, here: bool, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda package: installed)
+    assert CATALOGUE["DT-11"].here is here
+    assert CATALOGUE["DT-10"].here
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

@@ -724,26 +724,39 @@ def _halves(x: Any, low: Any, high: Any) -> Any:
 
 
 def _clip_forms(site: Site) -> Iterator[Edit]:
+    import torch
+
     low, high = _bounds(site)
+    within = "=" if torch.__version__ >= (2, 14) else ""
     yield Edit(
-        f"jnp.where(x < {low}, {low}, jnp.where(x > {high}, {high}, x))",
+        f"jnp.where(x <{within} {low}, {low}, jnp.where(x >{within} {high}, {high}, x))",
         "torch.minimum(torch.maximum(x, low), high)",
         site.replaced(lambda x, *_: _halves(x, low, high)),
     )
 
 
+def _clipped(x: Any, low: float, high: float) -> Any:
+    """A clip in JAX with the gradient that the installed PyTorch has on the bounds."""
+    import jax.numpy as jnp
+    import torch
+
+    if torch.__version__ >= (2, 14):
+        return jnp.where(x <= low, low, jnp.where(x >= high, high, x))
+    return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+
 clip = Difference(
     code="GRAD-02",
     title="gradient of a clip at its bounds",
-    torch="torch.clamp: 1, the bound counts as inside",
+    torch="torch.clamp between numbers: 0 since torch 2.14, before that 1",
     jax="jnp.clip: 0.5, as its minimum and maximum give at ties",
     fix_torch="torch.minimum(torch.maximum(x, low), high)",
-    fix_jax="jnp.where(x < low, low, jnp.where(x > high, high, x))",
+    fix_jax="jnp.where(x <= low, low, jnp.where(x >= high, high, x)); < and > before torch 2.14",
     kinds="clamp_?|clip|clamp_min|clamp_max|hardtanh_?|Hardtanh",
     measure=_kink(
         lambda x: x.clamp(0, 1),
         lambda x: _jnp().clip(x, 0, 1),
-        lambda x: _jnp().where(x < 0, 0.0, _jnp().where(x > 1, 1.0, x)),
+        lambda x: _clipped(x, 0.0, 1.0),
         [-1.0, 0.0, 0.5, 1.0, 2.0],
     ),
     edits=_clip_forms,
@@ -803,11 +816,13 @@ def _hardtanh_kink() -> tuple[float, float]:
 
 
 def _hardtanh_forms(site: Site) -> Iterator[Edit]:
+    import torch
+
     low, high = _bounds(site)
     yield Edit(
         f"jnp.where(x <= {low}, {low}, jnp.where(x >= {high}, {high}, x))",
-        f"x.clamp({low}, {high})",
-        site.replaced(lambda x, *_: x.clamp(low, high)),
+        f"torch.where(x < {low}, {low}, torch.where(x > {high}, {high}, x))",
+        site.replaced(lambda x, *_: torch.where(x < low, low, torch.where(x > high, high, x))),
     )
 
 
@@ -816,7 +831,7 @@ hardtanh_kink = Difference(
     title="gradient of the hard tanh at its bounds",
     torch="F.hardtanh: 0",
     jax="jax.nn.hard_tanh: 1",
-    fix_torch="x.clamp(-1, 1)",
+    fix_torch="torch.where(x < -1, -1, torch.where(x > 1, 1, x))",
     fix_jax="jnp.where(x <= -1, -1, jnp.where(x >= 1, 1, x))",
     kinds="hardtanh_?|Hardtanh",
     measure=_hardtanh_kink,

@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,7 @@ class Difference:
         in float64, on generic input.
       edits: the candidates at a site.
       whats: the values of `Site.what` that it may explain.
+      gone: "jaxlib 0.11.2": the package and the version since which the two agree; "" for none.
     """
 
     code: str
@@ -184,6 +187,21 @@ class Difference:
     measure: Callable[[], tuple[float, float]]
     edits: Callable[[Site], Iterator[Edit]] | None = None
     whats: tuple[str, ...] = ("output", "gradient")
+    gone: str = ""
+
+    @property
+    def here(self) -> bool:
+        """Whether what is installed shows it."""
+        package, _, version = self.gone.partition(" ")
+        try:
+            return not package or _release(metadata.version(package)) < _release(version)
+        except metadata.PackageNotFoundError:
+            return True
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers of a version: "0.12.0.1" and "2.14.1+debian" can be compared."""
+    return tuple(map(int, re.findall(r"\d+", version.partition("+")[0])))
 
 
 def catalogue() -> dict[str, Difference]:

@@ -341,11 +341,12 @@ rewritten = Difference(
     code="DT-11",
     title="log(exp(x)) under jit",
     torch="inf where exp overflows",
-    jax="jax.jit rewrites it to x: finite",
+    jax="jax.jit rewrites it to x: finite; since jaxlib 0.11.2 as in PyTorch",
     fix_torch="x",
     fix_jax="call the function outside of jax.jit",
     kinds="",  # two functions in a row: neither alone shows it
     measure=_rewritten,
+    gone="jaxlib 0.11.2",
 )
 
 

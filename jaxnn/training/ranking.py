@@ -1,7 +1,7 @@
 """Losses with a margin, of scores, pairs and triplets.
 
-At the bend itself, where a score stands exactly on its margin, torch's gradient is 1 where it
-clamps, and 0 in hinge and multi_margin; so it is here. `jnp.maximum(x, 0)`, which optax's
+At the bend itself, where a score stands exactly on its margin, the gradient is 0, as torch's is
+since 2.14 (before, it was 1 in all but hinge and multi_margin). `jnp.maximum(x, 0)`, which optax's
 `hinge_loss` takes, gives a half.
 """
 
@@ -46,7 +46,7 @@ def hinge_embedding(
       reduction: as in `reduce`.
     """
     near = jnp.where(targets != -1, outputs, 0)
-    return reduce(near + jnp.where(targets != 1, _clamp(margin - outputs), 0), reduction)
+    return reduce(near + jnp.where(targets != 1, jax.nn.relu(margin - outputs), 0), reduction)
 
 
 def multi_margin(
@@ -101,7 +101,7 @@ def margin_ranking(
       margin: by which the higher is to lead.
       reduction: as in `reduce`.
     """
-    return reduce(_clamp(margin - targets * (first - second)), reduction)
+    return reduce(jax.nn.relu(margin - targets * (first - second)), reduction)
 
 
 def triplet_margin(
@@ -142,7 +142,7 @@ def triplet_margin(
     far = distance(anchor, negative)
     if swap:
         far = jnp.minimum(far, distance(positive, negative))
-    return reduce(_clamp(margin + distance(anchor, positive) - far), reduction)
+    return reduce(jax.nn.relu(margin + distance(anchor, positive) - far), reduction)
 
 
 def cosine_embedding(
@@ -167,9 +167,4 @@ def cosine_embedding(
     squares = ((first * first).sum(-1) + EPSILON) * ((second * second).sum(-1) + EPSILON)
     cosine = (first * second).sum(-1) / jnp.sqrt(squares)
     near = jnp.where(targets == 1, 1 - cosine, 0)
-    return reduce(near + jnp.where(targets == -1, _clamp(cosine - margin), 0), reduction)
-
-
-def _clamp(x: jax.Array) -> jax.Array:
-    """max(x, 0) with a gradient of 1 at 0, as torch's clamp_min."""
-    return jnp.where(x < 0, 0, x)
+    return reduce(near + jnp.where(targets == -1, jax.nn.relu(cosine - margin), 0), reduction)

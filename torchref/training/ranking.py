@@ -1,7 +1,8 @@
 """Losses with a margin, of scores, pairs and triplets: torch's own, and the plain hinge.
 
 Options by keyword, for between them stand the deprecated `size_average` and `reduce`. At the bend
-itself the gradient is 1, for torch clamps; in hinge and multi_margin 0. jax: `jnp.maximum` a half.
+itself the gradient is 0 (before torch 2.14 it was 1 in all but hinge and multi_margin, for a clamp
+gave it 1). jax: `jnp.maximum` a half.
 
   multi_margin      the mean of an empty batch is memory that was never written. jax: NaN.
   triplet_margin    adds 1e-6 to every difference. jax: optax adds it inside of the root.
