@@ -8,7 +8,7 @@ THREADS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help check test examples fuzz faults lint format clean
+.PHONY: help check test examples fuzz faults wheel lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -30,6 +30,11 @@ faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and 
 	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv
 	$(BIN)/python -m tests.faults.clean --out results/clean_finds.tsv
 
+wheel: $(INSTALLED) ## build the package that pip installs, into dist/
+	rm -rf build dist diptych.egg-info
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build diptych.egg-info
+
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +45,7 @@ format: $(INSTALLED) ## mend style
 	$(BIN)/ruff format .
 
 clean: ## remove what these targets made, .venv included
-	rm -rf .venv .diptych .hypothesis .pytest_cache .ruff_cache build diptych.egg-info
+	rm -rf .venv .diptych .hypothesis .pytest_cache .ruff_cache build dist diptych.egg-info
 	rm -f report.html report.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -24,4 +24,4 @@ def __getattr__(name: str) -> Any:
         from compare import api
 
         return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} of diptych ({__file__}) has no attribute {name!r}")

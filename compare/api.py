@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.capture.environment import environment
-from compare.errors import DiptychError
+from compare.errors import DiptychError, lacking, need
 from compare.ladder.verdict import worst
 from compare.report.entries import twin_dict
 from compare.report.report import Report
@@ -43,11 +43,24 @@ def optimizers(twin: Twin) -> str:
     return ", ".join(dict.fromkeys(n if isinstance(n, str) else "its own" for n in names))
 
 
+def installed(backends: Sequence[str]) -> None:
+    """Goes on only where torch:cpu can run, and so can a backend that is to be held against it.
+
+    Raises:
+      DiptychError: a framework that all of them need is not installed.
+    """
+    xla = all(name.startswith("xla") for name in backends)
+    need("torch", *(["jax"] if xla else []))
+
+
 def missing(backend: str) -> str | None:
     """Why a backend cannot be run here, or None."""
     from compare.ladder.pair import parse
 
     framework, device, _ = parse(backend)
+    absent = lacking("torch" if framework == "torch" else "jax")
+    if absent:
+        return absent
     if framework == "torch":
         import torch
 
@@ -84,8 +97,10 @@ def find(
       The report, its `origin` and `cause` filled.
 
     Raises:
-      DiptychError: for a twin that cannot be built or run, or a folder that cannot be written.
+      DiptychError: for a twin that cannot be built or run, a folder that cannot be written, or a
+        framework that is not installed.
     """
+    need("torch", "jax")
     from compare.finder.entry import entry
     from compare.finder.evidence import leave
     from compare.finder.finder import find as search
@@ -141,7 +156,8 @@ def check(
       The report; it raises nothing, see `Report.raise_for_verdict`.
 
     Raises:
-      DiptychError: for a twin that cannot be built or run, or an unknown backend.
+      DiptychError: for a twin that cannot be built or run, an unknown backend, or a framework that
+        is not installed, unless it is that of one candidate among others.
     """
     from compare.ladder.ladder import Ladder
     from compare.ladder.pair import Pair
@@ -149,6 +165,7 @@ def check(
     if not twins:
         raise DiptychError("check() has no twin to compare: give it at least one")
     candidates = list(EVERY) if backends == "all" or list(backends) == ["all"] else list(backends)
+    installed(candidates)
     reasons = {name: missing(name) for name in candidates}
     runnable = [name for name, reason in reasons.items() if reason is None]
     skipped = [{"backend": n, "reason": r} for n, r in reasons.items() if r is not None]

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compare.errors import DiptychError, reason
+from compare.errors import DiptychError, cure, reason
 from compare.twin import Twin
 
 FOLDER = Path(__file__).parent / "twins"
@@ -145,11 +145,14 @@ def _imported(spec: str, module: str) -> Any:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             remedy = f"check the name, or run this in the folder that holds {module.split('.')[0]}"
             raise DiptychError(f"{spec}: no module {error.name} in {here}; {remedy}") from error
-        what = f"{reason(error)}{blame(error)}"
-        raise DiptychError(f"{spec}: {module} cannot be imported ({what})") from error
+        what, remedy = f"{reason(error)}{blame(error)}", cure(error)
+        end = f"; {remedy}" if remedy else ""
+        raise DiptychError(f"{spec}: {module} cannot be imported ({what}){end}") from error
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {reason(error)}{blame(error)}"
-        raise DiptychError(f"{spec}: {module} cannot be imported ({what})") from error
+        hidden = "'compare'" in str(error) and Path(here, "compare.py").is_file()
+        end = "; diptych's own compare hides your compare.py: rename it" if hidden else ""
+        raise DiptychError(f"{spec}: {module} cannot be imported ({what}){end}") from error
 
 
 def _attribute(spec: str, module: Any, name: str) -> Any:

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+import diptych
+
 MARKER = (
     "parity(stages=None, steps=10): options of every `parity.check` of the test;"
-    " any option of `compare.api.check` is taken"
+    " any option of `diptych.check` is taken"
 )
 
 
@@ -33,13 +35,14 @@ class Parity:
     def __init__(self, name: str, options: dict[str, Any], artifacts: Path | None = None):
         self.name, self.options, self.artifacts = name, options, artifacts
         self.compared: list[dict[str, Any]] = []
+        diptych.ours()
 
     def check(self, *twins: Any, **options: Any) -> Any:
         """Compares twins, or the twins of names (`"cnn/lenet"`), and fails unless they are SAME.
 
         Args:
           twins: `Twin`s, or names as `diptych check` takes them.
-          options: as those of `compare.api.check`.
+          options: as those of `diptych.check`.
 
         Returns:
           The report.
@@ -167,6 +170,7 @@ class Gathered:
         html, json = (self.config.getoption(f"--parity-{kind}") for kind in ("html", "json"))
         if not (html or json):
             return
+        diptych.ours()
         from compare.report.report import Report
         from compare.weights.files import write_atomic
 

@@ -20,10 +20,9 @@ import jax
 import torch
 from torch import nn
 
-from compare import Array, Twin
-from compare.api import check
 from compare.report.console import entry
 from compare.report.terminal import make_console
+from diptych import Array, Twin, check
 
 
 class TorchBlock(nn.Module):

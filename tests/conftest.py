@@ -27,6 +27,8 @@ settings.register_profile("fuzz", max_examples=100, deadline=None, print_blob=Tr
 settings.load_profile("default")
 
 LARGE = 3 << 29  # bytes: 1.5 GiB
+# What the helpers assert is told like what a test asserts.
+pytest.register_assert_rewrite("tests.toys", "tests.differences", "tests.linalg", "tests.weights")
 
 
 def pytest_collection_finish():
@@ -57,6 +59,14 @@ def small():
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         if pages * os.sysconf("SC_PAGE_SIZE") > LARGE:
             _free()
+
+
+@pytest.fixture(scope="session")
+def normal():
+    """The draws of `tests.arrays`: `normal(seed, *shape)`, whatever other tests drew."""
+    from tests import arrays
+
+    return arrays.normal
 
 
 def _free() -> None:

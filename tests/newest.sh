@@ -36,7 +36,7 @@ within() { chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH=/venv/bin
 
 if [ ! -e "$root/installed" ]; then
   within apt-get update
-  within apt-get install -y --no-install-recommends python3-torch make g++ python3-dev
+  within apt-get install -y --no-install-recommends python3-torch libtorch-dev make g++ python3-dev
   within python3 -m venv --system-site-packages /venv
 fi
 

@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from toys import climb, trouble
 
 from compare.ladder.verdict import DIVERGED, SAME
 from compare.twin import generator
 from tests.faults import OPTIMIZER, architectures, corpus, equivalent, held_out, judge
 from tests.faults.matrix import HEADER, row, run, summary, tried
+from tests.toys import climb, trouble
 
 FAULTS = corpus()
 MATRIX = Path(__file__).parent.parent / "results" / "kill_matrix.tsv"

@@ -127,12 +127,6 @@ def test_every_twin_file_names_what_it_joins():
             assert (room, twin.of or own) in public(), name
 
 
-def test_the_page_of_blocks_is_that_of_the_code():
-    from compare.study.blocks import PAGE, page
-
-    assert PAGE.read_text(encoding="utf-8") == page(), "stale: run `python -m compare.study.blocks`"
-
-
 @pytest.mark.parametrize("room", ROOMS)
 def test_public_names_and_their_order(room):
     ours, theirs = load("torchref", room), load("jaxnn", room)

@@ -1,4 +1,4 @@
-"""The rooms of `compare` stand on floors: an import goes down, and no two files import each other."""
+"""The rooms of `compare` stand on floors: an import goes down, no two files import each other."""
 
 import ast
 from collections.abc import Iterator, Mapping

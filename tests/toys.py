@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,13 @@ from torch import nn
 
 from compare import Array, Image, Twin
 from compare.api import prepare
+from compare.finder.finder import find
+from compare.finder.found import Found
 from compare.ladder.ladder import Ladder
 from compare.ladder.pair import Pair
 from compare.ladder.result import Result
+from compare.ladder.verdict import DIVERGED, SAME
+from compare.report.entries import twin_dict
 
 prepare()
 
@@ -44,6 +49,24 @@ def trouble(result: Result) -> dict[str, list[str]]:
         if (found := [j for j in (*stage.judged, *stage.numerics) if j.verdict != "SAME"])
         or stage.findings
     }
+
+
+def paired(result: Result, mode: str = "train") -> tuple[int, int, int]:
+    """How many layers were paired, by order, and how many were left over."""
+    found = result.pairing[mode]
+    return len(found.pairs), len(found.by_order), len(found.torch_only) + len(found.jax_only)
+
+
+def origin(result: Result) -> str:
+    """The first layer that differs, where only the weights agree."""
+    assert result.stages["weights"].verdict == SAME, trouble(result)
+    assert result.stages["forward"].verdict == DIVERGED, trouble(result) or "nothing was found"
+    return twin_dict(result)["origin"]["torch"]
+
+
+def found(twin: Twin, **options: Any) -> Found:
+    """What the finder says of a twin."""
+    return find(Pair(twin, steps=2, **options))
 
 
 # Captures: models whose every layer's value and gradient is known by other means.
@@ -534,3 +557,17 @@ CASES = [
     Case("apply", TorchTwice, applied(), twice),
     Case("function", plain_torch, plain_jax, plain),
 ]
+
+
+class TorchMlp(nn.Module):
+    """Linear layers with a tanh between, in a list."""
+
+    def __init__(self, widths: tuple[int, ...] = (3, 5, 4, 2)):
+        super().__init__()
+        pairs = itertools.pairwise(widths)
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairs])
+
+    def forward(self, x):
+        for layer in self.layers[:-1]:
+            x = torch.tanh(layer(x))
+        return self.layers[-1](x)

@@ -282,7 +282,12 @@ def _jax(pair: Any, dtype: str, trajectory: bool) -> None:
             jax.block_until_ready(forward(variables, inputs))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs one of them, `by_hand NAME`; a mistake of the user's is one line, as of the command."""
     given = (by_hand, slipped, torch_step, jax_step, torch_steps, jax_steps)
     processes = {each.__name__: each for each in given}
-    processes[sys.argv[1]](sys.argv[2])
+    _, what, name = sys.argv
+    try:
+        processes[what](name)
+    except DiptychError as error:
+        sys.exit(f"diptych: {error}")

@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 from compare.capture.environment import cores
 from compare.errors import DiptychError
 
+# A process of `by_hand`, also where the folder it starts in has a compare.py.
+START = "import diptych; diptych.ours(); from compare.bench.by_hand import main; main()"
+BY_HAND = (sys.executable, "-c", START)
 COLUMNS = {"seconds": "seconds", "gigabytes": "peak GB"}
 
 
@@ -22,8 +25,8 @@ def overhead(name: str) -> dict[str, Any]:
 
     Returns: {"check": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
     """
-    check = _measured([sys.executable, "-m", "compare", "check", name, "-q"])
-    by_hand = _measured([sys.executable, "-m", "compare.bench.by_hand", "by_hand", name])
+    check = _measured([sys.executable, "-m", "diptych", "check", name, "-q"])
+    by_hand = _measured([*BY_HAND, "by_hand", name])
     return {"name": name, "check": check, "by_hand": by_hand, "ratio": _ratio(check, by_hand)}
 
 
@@ -36,8 +39,7 @@ def finding(name: str) -> dict[str, Any]:
     Returns: {"find": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
     """
     find, ours, theirs = (
-        _measured([sys.executable, "-m", "compare.bench.by_hand", what, name])
-        for what in ("slipped", "torch_step", "jax_step")
+        _measured([*BY_HAND, what, name]) for what in ("slipped", "torch_step", "jax_step")
     )
     by_hand = {key: ours[key] + theirs[key] for key in ours}
     return {"name": name, "find": find, "by_hand": by_hand, "ratio": _ratio(find, by_hand)}
@@ -53,11 +55,7 @@ def stepping(name: str) -> dict[str, Any]:
     """
     threads = cores()
     ours, theirs = (
-        {
-            "seconds": float(
-                _output([sys.executable, "-m", "compare.bench.by_hand", what, name], threads)
-            )
-        }
+        {"seconds": float(_output([*BY_HAND, what, name], threads))}
         for what in ("jax_steps", "torch_steps")
     )
     return {
@@ -102,8 +100,12 @@ def _measured(command: list[str]) -> dict[str, float]:
 
 
 def _failed(command: list[str], errors: str) -> NoReturn:
-    last = errors.strip().splitlines()[-1:] or ["no reason given"]
-    raise DiptychError(f"{' '.join(command[1:])} failed: {last[0]}")
+    """Raises:
+    DiptychError: the child's own, or its last line and which child it was.
+    """
+    last = (errors.strip().splitlines() or ["no reason given"])[-1]
+    clear = last.removeprefix("diptych: ")
+    raise DiptychError(clear if clear != last else f"{' '.join(command[-2:])} failed: {last}")
 
 
 def rendered(measured: dict[str, Any]) -> str:

@@ -20,3 +20,11 @@ def carried(params: Mapping[str, Any]) -> tuple[int, int]:
         consts, carry, _ = params["ft_in"].unpack()
         return len(consts), len(carry)
     return params["num_consts"], params["num_carry"]
+
+
+def bound(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """What an equation gives for some values."""
+    given = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = given if isinstance(given, tuple) else ((), given)  # before 0.11 a pair
+    result = eqn.primitive.bind(*functions, *values, **params)
+    return list(result) if eqn.primitive.multiple_results else [result]

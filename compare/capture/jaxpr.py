@@ -22,7 +22,7 @@ import numpy as np
 from jax.extend import core
 
 from compare.capture.jax_masks import INLINED, Sampler, samples
-from compare.capture.jax_versions import carried, opened
+from compare.capture.jax_versions import bound, carried, opened
 from compare.capture.lifting import HIDDEN, narrow
 from compare.capture.taps import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.layout import arrange
@@ -175,10 +175,7 @@ class Walk:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         if inner is not None and eqn.primitive.name in INLINED:
             return self.run(inner, values, scope)
-        bound = eqn.primitive.get_bind_params(eqn.params)
-        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX: a pair
-        result = eqn.primitive.bind(*functions, *values, **params)
-        return list(result) if eqn.primitive.multiple_results else [result]
+        return bound(eqn, values)
 
     def _tagged(self, eqn: Any, value: Any) -> Any:
         mark, _, rest = eqn.params["name"].partition("|")

@@ -1,4 +1,4 @@
-"""Capture: run one side on one backend and record what happens inside, the model untouched."""
+"""The places inside a model that are recorded, their keys, and the sections of a run."""
 
 from __future__ import annotations
 

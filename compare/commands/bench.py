@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from compare.commands.options import Subparsers, command, dump, emit, natural, say, writable
-from compare.errors import DiptychError
+from compare.errors import DiptychError, need
 
 
 def add(subparsers: Subparsers) -> None:
@@ -52,6 +52,7 @@ def _ratios(args: argparse.Namespace) -> int:
     twins = find(args.name)
     if len(twins) != 1:
         raise DiptychError(f"{args.name} names {len(twins)} twins; {args.what} takes one")
+    need("torch", "jax")
     measure, doing = {
         "overhead": (overhead, "check, then by hand"),
         "find": (finding, "find, then by hand"),

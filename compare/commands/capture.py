@@ -40,19 +40,25 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from compare.api import missing, prepare
     from compare.discover import find
-    from compare.errors import DiptychError
+    from compare.errors import DiptychError, lacking
     from compare.ladder.captures import capture
-    from compare.ladder.pair import Pair
+    from compare.ladder.pair import Pair, parse
     from compare.report.terminal import Progress
 
     found = find(args.name)
     if len(found) != 1:
         raise DiptychError(f"{args.name} names {len(found)} twins; capture takes one")
     writable(args.out)
+    xla = parse(args.backend)[0] == "xla"
+    line = lacking("torch", "jax") if xla else lacking("torch")
+    if line:
+        why = "has its weights and its noise from PyTorch (torch:cpu needs PyTorch alone)"
+        raise DiptychError(f"--backend {args.backend} {why}; {line}" if xla else line)
     reason = missing(args.backend)
     if reason:
         raise DiptychError(f"{args.backend} cannot run here: {reason}")
-    prepare()
+    if xla:
+        prepare()
     twin = found[0].published() if args.full else found[0]
     with Progress(1, enabled=not args.quiet) as progress:
         pair = Pair(twin, args.seed)

@@ -63,6 +63,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from compare import api
     from compare.discover import find_all
     from compare.weights.optim import SCHEDULE
 
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise DiptychError("--jobs 0 checks nothing; give at least 1")
     for path, folder in ((args.out, True), (args.html, False), (args.json, False)):
         writable(path, folder)
+    api.installed(backends)
     if args.out:
         for name in ("report.html", "report.json"):
             if (Path(args.out) / name).is_dir():

@@ -17,15 +17,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from compare.commands.options import COMMANDS, epilog
-from compare.errors import DiptychError
+from compare.errors import DiptychError, cure
 
 CRASH, BROKEN_PIPE, INTERRUPTED = 2, 141, 130
-EXTRAS = {
-    "torch": "torch",
-    **dict.fromkeys(("jax", "jaxlib", "flax", "optax", "chex", "orbax"), "jax"),
-    **dict.fromkeys(("sklearn", "statsmodels"), "data"),
-    "matplotlib": "examples",
-}
 NOTES = """\
 exit codes: 0 same, 1 diverged, 2 a mistake in the call or in a file, or a crash, 3 inconclusive.
 DIPTYCH_TRACEBACK=1 shows the traceback of whatever ended the command."""
@@ -104,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiptychError as error:
         return _end(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        return _end(_missing(error), CRASH)
+        return _end(cure(error) or _crash(error), CRASH)
     except Exception as error:
         return _end(_crash(error), CRASH)
 
@@ -179,13 +173,6 @@ def _broken_pipe() -> int:
     """Whoever read the output has enough; what is still buffered must not be flushed at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE
-
-
-def _missing(error: ModuleNotFoundError) -> str:
-    package = (error.name or "").partition(".")[0]
-    if package not in EXTRAS or "pip install" in str(error):
-        return _crash(error)
-    return f'this needs {package}, which is not installed: pip install "diptych[{EXTRAS[package]}]"'
 
 
 def _crash(error: Exception) -> str:

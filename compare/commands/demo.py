@@ -23,10 +23,12 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from compare.api import find
+    from compare.errors import need
     from compare.report.console import found
     from compare.report.terminal import Progress
     from compare.study.demo import mended, slip
 
+    need("torch", "jax")
     console = say(args)
     if console is not None and not args.quiet:
         console.print(STORY)

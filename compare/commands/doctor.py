@@ -14,7 +14,7 @@ from typing import Any
 
 from compare.capture.environment import cores
 from compare.commands.options import Subparsers, busy, command, dump, emit, say
-from compare.errors import reason
+from compare.errors import install, reason
 
 # Distribution -> the extra that brings it; "" is the core.
 PACKAGES = {
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(found: dict, quiet: bool) -> list[str]:
     wrong = [f"problem    {line}" for line in found["problems"]]
+    wrong += [f"compiled   {line}" for line in found["canaries"]]
     wrong += [f"missing    {line}" for line in found["missing"]]
     verdict = "checks can run" if found["complete"] else "checks cannot run"
     if quiet:
@@ -105,10 +106,26 @@ def examine() -> dict[str, Any]:
         "torch": _framework("torch", versions, problems, _torch),
         "jax": _framework("jax", versions, problems, _jax),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "canaries": _canaries() if versions["jaxlib"] and not problems else [],
         "problems": problems,
         "missing": _missing(versions),
         "complete": not problems and not _lacking(versions, NEEDED),
     }
+
+
+def _canaries() -> list[str]:
+    """A line for each small program that compiled gives something else than uncompiled."""
+    from compare.capture.compiler import UNFUSED, failing
+    from compare.differences.compiler import fused
+
+    lines = []
+    for canary, dtype, apart in failing():
+        after = canary.apart(dtype, UNFUSED)
+        mend = f"{fused.fix_jax}, as a check does" if after < apart else "run it without jax.jit"
+        newer = f"{fused.gone} or newer" if fused.here else "another jaxlib"
+        what = f"{canary.name}, {dtype}: {apart:.1e} off on jaxlib {_version('jaxlib')}"
+        lines.append(f"{what}; {mend}; or {newer}")
+    return lines
 
 
 def _version(name: str) -> str | None:
@@ -119,7 +136,9 @@ def _version(name: str) -> str | None:
 
 
 def _lacking(versions: dict[str, str | None], extras: tuple[str, ...]) -> list[str]:
-    return [name for name, extra in PACKAGES.items() if extra in extras and versions[name] is None]
+    """Those of some extras that are not installed; diptych itself runs, so that it is there."""
+    wanted = (name for name, extra in PACKAGES.items() if extra in extras and name != "diptych")
+    return [name for name in wanted if versions[name] is None]
 
 
 def _missing(versions: dict[str, str | None]) -> list[str]:
@@ -128,8 +147,7 @@ def _missing(versions: dict[str, str | None]) -> list[str]:
     for extra in dict.fromkeys(PACKAGES.values()):
         lacking = _lacking(versions, (extra,))
         if lacking:
-            line = f'pip install "diptych[{extra}]"' if extra else "pip install diptych"
-            lines.append(f"{', '.join(lacking)}: {line}")
+            lines.append(f"{', '.join(lacking)}: {install(*lacking)}")
     return lines
 
 

@@ -6,7 +6,7 @@ import argparse
 import difflib
 
 from compare.commands.options import Subparsers, command, dump, emit, say
-from compare.errors import DiptychError
+from compare.errors import DiptychError, lacking
 
 
 def add(subparsers: Subparsers) -> None:
@@ -19,6 +19,7 @@ def add(subparsers: Subparsers) -> None:
             ("diptych explain ACT-01", "by its code"),
             ("diptych list --differences", "all of them"),
         ],
+        "It is measured where both frameworks are installed.",
     )
     parser.add_argument("code", metavar="CODE", help="as `diptych find` prints it")
 
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         hint = f"did you mean {', '.join(near)}?" if near else "`diptych list --differences`"
         raise DiptychError(f"no difference is called {args.code!r}; {hint}")
     one = known[code]
-    before, after = one.measure()
+    missing = lacking("torch", "jax")
+    before, after = (None, None) if missing else one.measure()
     fields = {"torch": one.torch, "jax": one.jax, "before": before, "after": after}
     fixes = {"fix_torch": one.fix_torch, "fix_jax": one.fix_jax}
     emit(args, lambda: dump({"code": code, "title": one.title, **fields, **fixes}))
@@ -41,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     if console is not None:
         console.print(f"{code}  {one.title}", style="bold")
         console.print(f"  torch      {one.torch}\n  jax        {one.jax}")
-        console.print(f"  measured   {before:.1e} apart in float64, {after:.1e} when mended")
+        measured = f"not here; {missing}"
+        if not missing:
+            measured = f"{before:.1e} apart in float64, {after:.1e} when mended"
+        console.print(f"  measured   {measured}")
         console.print(f"  in jax     {one.fix_jax}\n  in torch   {one.fix_torch}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from compare.commands.options import Subparsers, command, emit, natural, say, writable
-from compare.errors import DiptychError
+from compare.errors import DiptychError, need
 
 NOTES = """\
 Both models are run in float64 on the same weights and inputs. Where they differ, every layer of the
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or f".diptych/{name_of(twin.name, args.seed)}"
     writable(folder, folder=True)
     writable(args.json)
+    need("torch", "jax")
     console = say(args)
     if console is not None and not args.quiet:
         header(console, environment() | {"seed": args.seed, "matmul": "highest"})

@@ -1,9 +1,4 @@
-"""The subcommands of `diptych`, one file each.
-
-To add one: a file here with `add(subparsers)`, which declares it through `command` below, and
-`run(args) -> int`, which does it and returns the exit code; then its name in `COMMANDS`. It raises
-`DiptychError` for a mistake of the user's. Imports that take time belong inside `run`.
-"""
+"""What the subcommands share: their declaration, their common options, and how they write."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from compare.errors import DiptychError, absent
+
 __all__ = ["epochs", "require", "shuffled"]
 
 
@@ -53,11 +55,9 @@ def shuffled(
 def require(module: str):
     """Imports an optional package.
 
-    Raises: ModuleNotFoundError whose message holds the line that installs it.
+    Raises: DiptychError where it is not installed: the line that installs it.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        message = f'this dataset needs {package}: pip install "diptych[data]" ({error})'
-        raise ModuleNotFoundError(message, name=error.name) from error
+    except ModuleNotFoundError as error:
+        raise DiptychError(absent(module.partition(".")[0])) from error

@@ -43,7 +43,7 @@ def captioned(pairs: np.ndarray) -> dict[str, np.ndarray]:
     Returns: {"images": float32 (N, 1, 8, 16), standardised; "tokens": int64 (N, 3), the start and
       two words; "targets": int64 (N, 3), two words and the end}; the words are places in
       `VOCABULARY`.
-    Raises: IndexError for an index beyond; ModuleNotFoundError without scikit-learn.
+    Raises: IndexError for an index beyond; DiptychError without scikit-learn.
     """
     digits = _digits()
     images = np.concatenate([digits["x"][pairs[:, 0]], digits["x"][pairs[:, 1]]], axis=-1)

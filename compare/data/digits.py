@@ -59,7 +59,7 @@ def every_digit(
 
     Returns: {"x": float32 (N, C, S, S) or (N, C*S*S), "labels": int64 (N,)}; N is 1797 with all
       classes.
-    Raises: ValueError for an unknown scale or a size below 8; ModuleNotFoundError without
+    Raises: ValueError for an unknown scale or a size below 8; DiptychError without
       scikit-learn.
     """
     count, draw = _drawing(size, channels, flat, scale, classes)

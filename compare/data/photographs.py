@@ -28,7 +28,7 @@ def photographs(
     Returns: an iterator of {"x": float32 (B, 3, S, S), "labels": int64 (B,) in 0..9}: five bands of
       the temple from left to right, then five of the flower.
     Raises: ValueError for a size beyond the photographs or an unknown scale;
-      ModuleNotFoundError without scikit-learn or pillow.
+      DiptychError without scikit-learn or pillow.
     """
     images = _load()
     height, width = images.shape[2:]

@@ -21,7 +21,7 @@ def series(name: str) -> np.ndarray:
         over Mauna Loa in parts per million, weekly measurements averaged by month, March 1958 to
         December 2001; the months without any are interpolated linearly.
 
-    Raises: ValueError for another name; ModuleNotFoundError without statsmodels.
+    Raises: ValueError for another name; DiptychError without statsmodels.
     """
     if name not in ("sunspots", "co2"):
         raise ValueError(f"name must be 'sunspots' or 'co2', not {name!r}")

@@ -28,7 +28,7 @@ def sunspots(
     Returns: an iterator of {"x": float32 (B, L, 1), "y": float32 (B, H)}, with "lengths": int64
       (B,) where ragged. The series of 309 years is standardised to zero mean and unit variance.
     Raises: ValueError where the series is too short for the windows or the batch;
-      ModuleNotFoundError without statsmodels.
+      DiptychError without statsmodels.
     """
     series = standardised("sunspots")
     if length < 1 or horizon < 1 or length + horizon > len(series):

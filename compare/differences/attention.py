@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from compare.differences import attention_by_hand
 from compare.differences.catalogue import Difference, Edit, Site
-from compare.differences.layers import rewritten, settings
-from compare.differences.measuring import flax64, gap, jax64, normal
+from compare.differences.measuring import against, flax64, gaps, jax64, normal
+from compare.differences.shared import attention_by_hand
+from compare.differences.shared.attention import (
+    FUNCTION,
+    KINDS,
+    MODULE,
+    attend,
+    given_of,
+    guarded,
+    imitated,
+    is_plain,
+    merge_heads,
+    split_heads,
+)
+from compare.differences.shared.frameworks import F, fnn, jax, jnp, nn, torch
+from compare.differences.shared.layers import rewritten
 
-MODULE, FUNCTION = "MultiheadAttention", "scaled_dot_product_attention"
-KINDS = f"{MODULE}|{FUNCTION}"
 N, L, HEADS, D = 2, 4, 3, 5
 E = HEADS * D
-
-# What the measurements share ------------------------------------------------------------------
 
 
 def _inputs(heads: int = HEADS, keys: int = L) -> tuple[Any, Any, Any]:
@@ -33,23 +41,16 @@ def _inputs(heads: int = HEADS, keys: int = L) -> tuple[Any, Any, Any]:
 
 def _torch(q: Any, k: Any, v: Any, **options: Any) -> Any:
     """PyTorch's attention of flax's layout."""
-    import torch.nn.functional as F
-
     heads_first = (a.transpose(1, 2) for a in (q, k, v))
     return F.scaled_dot_product_attention(*heads_first, **options).transpose(1, 2)
 
 
 def _flax(q: Any, k: Any, v: Any, mask: Any = None) -> Any:
-    import flax.linen as fnn
-
     return jax64(lambda *a: fnn.dot_product_attention(*a[:3], mask=a[3]), q, k, v, mask)
 
 
 def _module() -> tuple[Any, Any]:
     """PyTorch's layer with generic weights, and its input."""
-    import torch
-    from torch import nn
-
     module = nn.MultiheadAttention(E, HEADS, batch_first=True).double()
     with torch.no_grad():
         for index, parameter in enumerate(module.parameters()):
@@ -76,207 +77,32 @@ def _params(module: Any, order: str = "qkv", bias: bool = True, split: Any = Non
 
 
 def _flax_module(params: Any, x: Any, mask: Any = None) -> Any:
-    import flax.linen as fnn
-
     module = fnn.MultiHeadDotProductAttention(HEADS, param_dtype=np.float64)
     return flax64(module, params, x, mask=mask)
 
 
-# What the candidates share --------------------------------------------------------------------
-
-
-def _bias(mask: Any, like: Any) -> Any:
-    """A mask, True or 0 where attended, as what is added to the logits."""
-    import torch
-
-    if mask is None:
-        return torch.zeros((), dtype=like.dtype)
-    if mask.dtype == torch.bool:
-        return torch.zeros(mask.shape, dtype=like.dtype).masked_fill(~mask, float("-inf"))
-    return mask.to(like.dtype)
-
-
-def _core(
-    q: Any,
-    k: Any,
-    v: Any,
-    mask: Any,
-    *,
-    scale: float | None = None,
-    axis: int = -1,
-    empty: str = "zero",
-    added: Any = None,
-) -> Any:
-    """Attention over (N, heads, length, D); rows that see nothing give zero, or the mean."""
-    import torch
-
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    logits = q @ k.mT * scale
-    bias = _bias(mask, logits)
-    shown = bias.expand(logits.shape)
-    if empty == "mean":
-        shown = shown.clamp(min=torch.finfo(logits.dtype).min)
-        logits = torch.where(shown <= torch.finfo(logits.dtype).min, shown, logits + shown)
-    else:
-        logits = logits + shown
-    if added is not None:
-        logits = logits + added
-    weights = logits.softmax(axis)
-    if empty == "zero" and axis == -1:
-        weights = weights.masked_fill((shown == float("-inf")).all(-1, keepdim=True), 0.0)
-    return weights @ v
-
-
-def _given(site: Site) -> SimpleNamespace:
-    """The call's mask, True or 0 where attended, and its scale; heads stay in the values."""
-    import torch
-
-    if site.module is None:
-        s = settings(site, "key value attn_mask dropout_p is_causal scale enable_gqa")
-        mask = s.attn_mask
-        if s.is_causal:
-            q, k = site.inputs[:2]
-            causal = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
-            mask = causal if mask is None else mask & causal
-        return SimpleNamespace(mask=mask, scale=s.scale)
-    names = "key_padding_mask need_weights attn_mask average_attn_weights is_causal".split()
-    positional = site.args[3:] or site.inputs[3:]
-    given = {**dict(zip(names, positional, strict=False)), **site.kwargs}
-    padding, mask = given.get("key_padding_mask"), given.get("attn_mask")
-
-    def attended(value: Any) -> Any:
-        if value is None or value.dtype != torch.bool:
-            return value
-        return ~value
-
-    padding, mask = attended(padding), attended(mask)
-    if padding is not None:
-        padding = padding[:, None, None, :] if padding.ndim == 2 else padding
-    if mask is not None and mask.ndim == 3:
-        mask = mask.unflatten(0, (-1, site.module.num_heads))
-    if padding is None or mask is None:
-        return SimpleNamespace(mask=mask if padding is None else padding, scale=None)
-    if padding.dtype == torch.bool and mask.dtype == torch.bool:
-        return SimpleNamespace(mask=padding & mask, scale=None)
-    like = site.inputs[0]
-    return SimpleNamespace(mask=_bias(padding, like) + _bias(mask, like), scale=None)
-
-
-Split = Callable[[Any, int], Any]
-
-
-def _heads(x: Any, heads: int) -> Any:
-    """(N, length, E) -> (N, heads, length, D)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _merged(x: Any) -> Any:
-    return x.transpose(1, 2).flatten(-2)
-
-
-def _attention(
-    site: Site,
-    core: Callable[..., Any] = _core,
-    splits: tuple[Split, Split, Split] = (_heads, _heads, _heads),
-    merge: Callable[[Any], Any] = _merged,
-    order: tuple[int, ...] = (0, 1, 2),
-    thirds: Callable[[Any], tuple[Any, ...]] = lambda packed: packed.chunk(3),
-    biases: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
-    change: Callable[[int, Any], Any] = lambda _, w: w,
-    **how: Any,
-) -> Callable[[], Any]:
-    """The layer or function from its formula, with something done otherwise.
-
-    `thirds` parts the packed rows, `order` is what the parts are taken for; `biases` weigh those
-    of query, key, value and output; `change` is given the four weights by number.
-    """
-    given = _given(site)
-    mask = how.pop("mask", given.mask)
-    how.setdefault("scale", given.scale)
-
-    if site.module is None:
-
-        def function(q: Any, k: Any, v: Any, *_: Any) -> Any:
-            q, k, v = ((q, k, v)[i] for i in order)
-            if k.shape[1] != q.shape[1]:
-                k, v = (a.repeat_interleave(q.shape[1] // k.shape[1], 1) for a in (k, v))
-            return core(q, k, v, mask, **how)
-
-        return site.replaced(function)
-
-    def forward(m: Any, q: Any, k: Any, v: Any, *_: Any) -> Any:
-        import torch.nn.functional as F
-
-        packed = m.in_proj_weight
-        rows = (
-            thirds(packed)
-            if packed is not None
-            else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
-        )
-        row_biases = [0.0] * 3 if m.in_proj_bias is None else thirds(m.in_proj_bias)
-        values = []
-        for i, (x, split) in enumerate(zip((q, k, v), splits, strict=True)):
-            x = x if m.batch_first else x.transpose(0, 1)
-            y = F.linear(x, change(i, rows[order[i]])) + biases[i] * row_biases[order[i]]
-            values.append(split(y, m.num_heads))
-        y = F.linear(merge(core(*values, mask, **how)), change(3, m.out_proj.weight))
-        if m.out_proj.bias is not None:
-            y = y + biases[3] * m.out_proj.bias
-        return y if m.batch_first else y.transpose(0, 1)
-
-    return rewritten(site, forward)
-
-
-def _plain(site: Site) -> bool:
-    """Whether the formula above is all there is: no extra key, three dimensions."""
-    module = site.module
-    if module is None:
-        return all(x.ndim == 4 for x in site.inputs[:3])
-    extra = module.bias_k is not None or module.add_zero_attn
-    return not extra and site.inputs[0].ndim == 3
-
-
-def _guarded(
-    edits: Callable[[Site], Iterator[Edit]],
-    written_out: Callable[[Site], Iterator[Edit]] = lambda _: iter(()),
-) -> Callable[[Site], Iterator[Edit]]:
-    """The edits of the layer; of attention that is written out, those of its functions."""
-
-    def found(site: Site) -> Iterator[Edit]:
-        if site.kind not in (MODULE, FUNCTION):
-            return written_out(site)
-        return edits(site) if _plain(site) else iter(())
-
-    return found
-
-
-# The differences ------------------------------------------------------------------------------
-
-
 def _layout() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     q, k, v = (normal(N, 4, 4, D, seed=i) for i in range(3))
     ours = F.scaled_dot_product_attention(q, k, v)
     right = _flax(*(a.transpose(1, 2) for a in (q, k, v)))
-    return gap(ours, _flax(q, k, v)), gap(ours, right.swapaxes(1, 2))
+    return gaps(ours, _flax(q, k, v), right.swapaxes(1, 2))
 
 
 def _layouts(site: Site) -> Iterator[Edit]:
     def over_heads(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
         q, k, v = (a.transpose(1, 2) for a in (q, k, v))
-        return _core(q, k, v, mask, **how).transpose(1, 2)
+        return attend(q, k, v, mask, **how).transpose(1, 2)
 
     def transposed(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
-        return _core(q, k, v, mask, **how).transpose(1, 2).reshape(q.shape)
+        return attend(q, k, v, mask, **how).transpose(1, 2).reshape(q.shape)
 
     line = "query, key and value as (N, length, heads, D)"
     for what, core in (
         ("attention over the heads' axis", over_heads),
         ("the output's heads and length swapped", transposed),
     ):
-        yield Edit(line, what, _attention(site, core))
-        yield Edit(line, f"{what}, no mask", _attention(site, core, mask=None))
+        yield Edit(line, what, imitated(site, core))
+        yield Edit(line, f"{what}, no mask", imitated(site, core, mask=None))
     if site.module is None:
         return
     line, other = "the batch on the axis where PyTorch has it", not site.module.batch_first
@@ -301,19 +127,13 @@ layout = Difference(
     fix_jax="jnp.swapaxes(x, 1, 2) before and after",
     kinds=KINDS,
     measure=_layout,
-    edits=_guarded(_layouts),
+    edits=guarded(_layouts),
 )
 
 
 def _float32_inside() -> tuple[float, float]:
-    import jax
-
     q, k, v = _inputs()
-    ours = _torch(q, k, v)
-    return (
-        gap(ours, jax64(jax.nn.dot_product_attention, q, k, v)),
-        gap(ours, _flax(q, k, v)),
-    )
+    return gaps(_torch(q, k, v), jax64(jax.nn.dot_product_attention, q, k, v), _flax(q, k, v))
 
 
 float32_inside = Difference(
@@ -329,46 +149,41 @@ float32_inside = Difference(
 
 
 def _polarity() -> tuple[float, float]:
-    import torch
-
     module, x = _module()
     hidden = torch.zeros(N, L, dtype=torch.bool)
     hidden[1, 2:] = True
     ours = module(x, x, x, key_padding_mask=hidden)[0]
     params = _params(module)
-    return (
-        gap(ours, _flax_module(params, x, hidden[:, None, None, :].numpy())),
-        gap(ours, _flax_module(params, x, ~hidden[:, None, None, :].numpy())),
-    )
+    naive = _flax_module(params, x, hidden[:, None, None, :].numpy())
+    mended = _flax_module(params, x, ~hidden[:, None, None, :].numpy())
+    return gaps(ours, naive, mended)
 
 
 def _other_masks(site: Site) -> Iterator[Edit]:
-    import torch
-
-    mask = _given(site).mask
+    mask = given_of(site).mask
     if mask is None:
         return
     line = "mask: True where attended (PyTorch's layer: True where ignored)"
     boolean = mask if mask.dtype == torch.bool else mask == 0
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == float("-inf"))).all()):
-        yield Edit("+ mask", "- mask", _attention(site, mask=-mask, empty="mean"))
+        yield Edit("+ mask", "- mask", imitated(site, mask=-mask, empty="mean"))
         return
     causal = bool((boolean == torch.ones_like(boolean).tril()).all())
     for empty in ("mean", "zero"):
         how = {"empty": empty}
-        yield Edit(line, "~mask", _attention(site, mask=~boolean, **how))
+        yield Edit(line, "~mask", imitated(site, mask=~boolean, **how))
         if boolean.shape[-1] == boolean.shape[-2] and not causal:
-            yield Edit("the mask as it is", "mask.mT", _attention(site, mask=boolean.mT, **how))
-            yield Edit(line, "~mask.mT", _attention(site, mask=~boolean.mT, **how))
-    for jax, number in (
+            yield Edit("the mask as it is", "mask.mT", imitated(site, mask=boolean.mT, **how))
+            yield Edit(line, "~mask.mT", imitated(site, mask=~boolean.mT, **how))
+    for right, number in (
         ("jnp.where(mask, logits, -inf), not logits + mask", boolean),
         (line, ~boolean),
     ):
         added = number.to(site.inputs[0].dtype)
-        yield Edit(jax, "logits + mask as numbers", _attention(site, mask=None, added=added))
+        yield Edit(right, "logits + mask as numbers", imitated(site, mask=None, added=added))
 
     if boolean.ndim > 2 and boolean.shape[-2] == 1:
-        over_queries = _attention(site, mask=boolean.mT, empty="mean")
+        over_queries = imitated(site, mask=boolean.mT, empty="mean")
         yield Edit("mask[:, None, None, :], over the keys", "over the queries", over_queries)
 
     def zeroed(q: Any, k: Any, v: Any, mask: Any, **how: Any) -> Any:
@@ -376,7 +191,7 @@ def _other_masks(site: Site) -> Iterator[Edit]:
         return (weights * mask) @ v
 
     after = "the mask before the softmax"
-    yield Edit(after, "weights * mask after it", _attention(site, zeroed, mask=boolean))
+    yield Edit(after, "weights * mask after it", imitated(site, zeroed, mask=boolean))
 
 
 polarity = Difference(
@@ -388,7 +203,7 @@ polarity = Difference(
     fix_jax="mask=~key_padding_mask[:, None, None, :]",
     kinds=f"{KINDS}|masked_fill|where|add",
     measure=_polarity,
-    edits=_guarded(_other_masks, attention_by_hand.polarities),
+    edits=guarded(_other_masks, attention_by_hand.polarities),
 )
 
 
@@ -396,7 +211,7 @@ def _head_split() -> tuple[float, float]:
     module, x = _module()
     ours = module(x, x, x)[0]
     mixed = _params(module, split=lambda w: w.reshape(E, D, HEADS).mT)
-    return gap(ours, _flax_module(mixed, x)), gap(ours, _flax_module(_params(module), x))
+    return gaps(ours, _flax_module(mixed, x), _flax_module(_params(module), x))
 
 
 def _interleaved(x: Any, heads: int) -> Any:
@@ -433,13 +248,13 @@ def _head_splits(site: Site) -> Iterator[Edit]:
     if site.kind != MODULE:
         yield from attention_by_hand.splits(site)
         return
-    if not _plain(site):
+    if not is_plain(site):
         return
     line = "weight.T.reshape(E, heads, D), out: weight.T.reshape(heads, D, E)"
     shape = (*site.inputs[0].shape[:2],)
     shape = shape if site.module.batch_first else shape[::-1]
     merges: dict[str, Callable[[Any], Any]] = {
-        "": _merged,
+        "": merge_heads,
         ", merged as (D, heads)": lambda x: x.permute(0, 2, 3, 1).flatten(-2),
         ", merged without a transpose": lambda x: x.reshape(*shape, -1),
     }
@@ -447,13 +262,13 @@ def _head_splits(site: Site) -> Iterator[Edit]:
         for who in ("", "qkv", "q", "k", "v", "qk", "kv"):
             if not who and not name:
                 continue
-            q, k, v = ((split if c in who else _heads) for c in "qkv")
+            q, k, v = ((split if c in who else split_heads) for c in "qkv")
             what = f"{split.__name__.strip('_')} heads of {who or 'none'}{name}"
-            yield Edit(line, what, _attention(site, splits=(q, k, v), merge=merge))
+            yield Edit(line, what, imitated(site, splits=(q, k, v), merge=merge))
             if who == "q" and not name:  # the kernels alone, the biases as they should be
                 for ws in ("q", "k", "v", "qk", "qkv"):
                     yield Edit(
-                        line, f"{what} in the weights", _attention(site, change=_mixed(ws, site))
+                        line, f"{what} in the weights", imitated(site, change=_mixed(ws, site))
                     )
 
 
@@ -482,9 +297,6 @@ head_split = Difference(
 
 
 def _scale() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-
     q, k, v = _inputs()
     ours = _torch(q, k, v)
 
@@ -495,14 +307,14 @@ def _scale() -> tuple[float, float]:
 
         return jax64(run, q, k, v)
 
-    return gap(ours, theirs(1.0)), gap(ours, theirs(D**-0.5))
+    return gaps(ours, theirs(1.0), theirs(D**-0.5))
 
 
 def _scales(site: Site) -> Iterator[Edit]:
     width = site.inputs[0].shape[-1]
     heads = site.inputs[0].shape[1] if site.module is None else site.module.num_heads
     size = width if site.module is None else width // heads
-    own = _given(site).scale or size**-0.5
+    own = given_of(site).scale or size**-0.5
     embed = size * heads
     for name, scale in {
         "1": 1.0,
@@ -516,9 +328,7 @@ def _scales(site: Site) -> Iterator[Edit]:
     }.items():
         if scale != own:
             yield Edit(
-                f"logits * {own:.6g}, and D={size}",
-                f"scale={name}",
-                _attention(site, scale=scale),
+                f"logits * {own:.6g}, and D={size}", f"scale={name}", imitated(site, scale=scale)
             )
 
 
@@ -531,26 +341,24 @@ attention_scale = Difference(
     fix_jax="query / jnp.sqrt(D)",
     kinds=f"{KINDS}|matmul|einsum|div|mul|squeeze|masked_fill|where",
     measure=_scale,
-    edits=_guarded(_scales, attention_by_hand.scales),
+    edits=guarded(_scales, attention_by_hand.scales),
 )
 
 
 def _empty_rows() -> tuple[float, float]:
-    import torch
-
     q, k, v = _inputs()
     mask = torch.ones(L, L, dtype=torch.bool)
     mask[0] = False
     ours = _torch(q, k, v, attn_mask=mask)
     theirs = _flax(q, k, v, mask[None, None])
     seen = mask.any(-1)[None, :, None, None].numpy()
-    return gap(ours, theirs), gap(ours, np.where(seen, theirs, 0))
+    return gaps(ours, theirs, np.where(seen, theirs, 0))
 
 
 def _empty_means(site: Site) -> Iterator[Edit]:
-    if _given(site).mask is not None:
+    if given_of(site).mask is not None:
         line = "jnp.where(mask.any(-1), y, 0): rows that attend to nothing"
-        yield Edit(line, "finfo.min in place of -inf: the mean", _attention(site, empty="mean"))
+        yield Edit(line, "finfo.min in place of -inf: the mean", imitated(site, empty="mean"))
 
 
 empty_rows = Difference(
@@ -562,7 +370,7 @@ empty_rows = Difference(
     fix_jax="jnp.where(mask.any(-1), y, 0)",
     kinds=KINDS,
     measure=_empty_rows,
-    edits=_guarded(_empty_means),
+    edits=guarded(_empty_means),
 )
 
 
@@ -573,26 +381,24 @@ def _causal() -> tuple[float, float]:
     def theirs(shift: int) -> Any:
         return _flax(q, k, v, np.tri(L, L + 2, shift, dtype=bool)[None, None])
 
-    return gap(ours, theirs(2)), gap(ours, theirs(0))
+    return gaps(ours, theirs(2), theirs(0))
 
 
 def _causal_masks(site: Site) -> Iterator[Edit]:
-    import torch
-
     axis = -2 if site.module is None or site.module.batch_first else 0
     rows, keys = (site.inputs[i].shape[axis] for i in (0, 1))
     line = "nn.make_causal_mask, jnp.tril(ones): row i sees the keys 0 to i"
     whole = torch.ones(rows, keys, dtype=torch.bool)
     masks = {f"tril(diagonal={shift})": whole.tril(shift) for shift in (-1, 1, keys - rows, 0)}
     masks |= {f"triu(diagonal={shift})": whole.triu(shift) for shift in (0, 1)}
-    own = _given(site).mask
+    own = given_of(site).mask
     if own is None:
         line = "no causal mask"
     for name, mask in masks.items():
-        yield Edit(line, name, _attention(site, mask=mask, empty="mean"))
+        yield Edit(line, name, imitated(site, mask=mask, empty="mean"))
     if own is not None and own.dtype == torch.bool:
         yield Edit(
-            line, "is_causal=True too", _attention(site, mask=own & whole.tril(), empty="mean")
+            line, "is_causal=True too", imitated(site, mask=own & whole.tril(), empty="mean")
         )
 
 
@@ -605,18 +411,16 @@ causal = Difference(
     fix_jax="jnp.tril(jnp.ones((rows, keys), bool))",
     kinds=f"{KINDS}|tril|triu|{attention_by_hand.COMPARISONS}",
     measure=_causal,
-    edits=_guarded(_causal_masks, attention_by_hand.starts),
+    edits=guarded(_causal_masks, attention_by_hand.starts),
 )
 
 
 def _grouped() -> tuple[float, float]:
-    import jax.numpy as jnp
-
     q, k, v = normal(N, L, 4, D), normal(N, L, 2, D, seed=1), normal(N, L, 2, D, seed=2)
     ours = _torch(q, k, v, enable_gqa=True)
     tiled = [jax64(lambda a: jnp.tile(a, (1, 1, 2, 1)), a) for a in (k, v)]
     repeated = [jax64(lambda a: jnp.repeat(a, 2, 2), a) for a in (k, v)]
-    return gap(ours, _flax(q, *tiled)), gap(ours, _flax(q, *repeated))
+    return gaps(ours, _flax(q, *tiled), _flax(q, *repeated))
 
 
 def _tiled(site: Site) -> Iterator[Edit]:
@@ -624,11 +428,11 @@ def _tiled(site: Site) -> Iterator[Edit]:
     if site.module is not None or q.shape[1] == k.shape[1]:
         return
     times = q.shape[1] // k.shape[1]
-    given = _given(site)
+    given = given_of(site)
 
     def function(q: Any, k: Any, v: Any, *_: Any) -> Any:
         k, v = (a.repeat(1, times, 1, 1) for a in (k, v))
-        return _core(q, k, v, given.mask, scale=given.scale)
+        return attend(q, k, v, given.mask, scale=given.scale)
 
     yield Edit(
         "jnp.repeat(k, times, heads' axis)", "k.repeat(1, times, 1, 1)", site.replaced(function)
@@ -644,28 +448,25 @@ grouped = Difference(
     fix_jax="jnp.repeat(k, times, axis=2)",
     kinds=FUNCTION,
     measure=_grouped,
-    edits=_guarded(_tiled),
+    edits=guarded(_tiled),
 )
 
 
 def _softmax_axis() -> tuple[float, float]:
     import warnings
 
-    import jax
-    import torch.nn.functional as F
-
     x = normal(3, 4, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = F.softmax(x)
-    return gap(ours, jax64(jax.nn.softmax, x)), gap(ours, jax64(lambda a: jax.nn.softmax(a, 0), x))
+    return against(ours, jax.nn.softmax, lambda a: jax.nn.softmax(a, 0), x)
 
 
 def _softmax_axes(site: Site) -> Iterator[Edit]:
     if site.kind in (MODULE, FUNCTION):
-        if _plain(site):
+        if is_plain(site):
             for name, axis in (("queries", -2), ("heads", 1)):
-                change = _attention(site, axis=axis, empty="mean")
+                change = imitated(site, axis=axis, empty="mean")
                 yield Edit("axis=-1, over the keys", f"over the {name}", change)
         return
     own = getattr(site.module, "dim", None) if site.module is not None else None
@@ -700,14 +501,14 @@ def _packed_order() -> tuple[float, float]:
     module, x = _module()
     ours = module(x, x, x)[0]
     swapped = _params(module, order="kqv")
-    return gap(ours, _flax_module(swapped, x)), gap(ours, _flax_module(_params(module), x))
+    return gaps(ours, _flax_module(swapped, x), _flax_module(_params(module), x))
 
 
 def _packed_orders(site: Site) -> Iterator[Edit]:
     for order in itertools.permutations(range(3)):
         if order != (0, 1, 2):
             said = ", ".join("query key value".split()[i] for i in order)
-            yield Edit("the order query, key, value", said, _attention(site, order=order))
+            yield Edit("the order query, key, value", said, imitated(site, order=order))
     if site.module is None or site.module.in_proj_weight is None:
         return
     for what, groups in (
@@ -720,7 +521,7 @@ def _packed_orders(site: Site) -> Iterator[Edit]:
                 part.flatten(0, 1) for part in rows.unflatten(0, (groups, 3, -1)).unbind(1)
             )
 
-        change = _attention(site, thirds=thirds)
+        change = imitated(site, thirds=thirds)
         yield Edit("the rows as (3, features)", f"the rows as {what}", change)
 
 
@@ -733,7 +534,7 @@ packed_order = Difference(
     fix_jax="jnp.split(in_proj_weight, 3): query, key, value",
     kinds=f"{KINDS}|matmul",
     measure=_packed_order,
-    edits=_guarded(_packed_orders, attention_by_hand.swaps),
+    edits=guarded(_packed_orders, attention_by_hand.swaps),
 )
 
 
@@ -741,7 +542,7 @@ def _output_bias() -> tuple[float, float]:
     module, x = _module()
     ours = module(x, x, x)[0]
     without = _params(module, bias=False)
-    return gap(ours, _flax_module(without, x)), gap(ours, _flax_module(_params(module), x))
+    return gaps(ours, _flax_module(without, x), _flax_module(_params(module), x))
 
 
 def _other_projections(site: Site) -> Iterator[Edit]:
@@ -757,25 +558,23 @@ def _other_projections(site: Site) -> Iterator[Edit]:
         "the value's bias alone": (0, 0, 1, 1),
         "output bias twice": (1, 1, 1, 2),
     }.items():
-        yield Edit("use_bias=True, all four biases", name, _attention(site, biases=biases))
+        yield Edit("use_bias=True, all four biases", name, imitated(site, biases=biases))
 
     def turned(which: str) -> Callable[[int, Any], Any]:
         return lambda index, w: w.T if "qkvo"[index] in which else w
 
     def absent(index: int, weight: Any) -> Any:
-        import torch
-
         return torch.eye(len(weight), dtype=weight.dtype) if index == 3 else weight
 
     if module.in_proj_weight is not None:
         for which in ("o", "qkv", "qkvo", "q", "k", "v"):
             line = "each kernel is the weight's transpose"
             yield Edit(
-                line, f"weights of {which} as they are", _attention(site, change=turned(which))
+                line, f"weights of {which} as they are", imitated(site, change=turned(which))
             )
     line = "the output projection: nn.MultiHeadDotProductAttention's 'out'"
-    yield Edit(line, "no out_proj, its bias only", _attention(site, change=absent))
-    none = _attention(site, change=absent, biases=(1, 1, 1, 0))
+    yield Edit(line, "no out_proj, its bias only", imitated(site, change=absent))
+    none = imitated(site, change=absent, biases=(1, 1, 1, 0))
     yield Edit(line, "no out_proj", none)
 
 
@@ -788,23 +587,22 @@ output_bias = Difference(
     fix_jax="{'out': {'kernel': ..., 'bias': out_proj.bias}}",
     kinds=MODULE,
     measure=_output_bias,
-    edits=_guarded(_other_projections),
+    edits=guarded(_other_projections),
 )
 
 
 def _unmasked() -> tuple[float, float]:
-    import torch
-
     q, k, v = _inputs()
     mask = torch.ones(N, L, dtype=torch.bool)
     mask[1, 2:] = False
-    ours = _torch(q, k, v, attn_mask=mask[:, None, None, :])
-    return gap(ours, _flax(q, k, v)), gap(ours, _flax(q, k, v, mask[:, None, None, :].numpy()))
+    naive = _flax(q, k, v)
+    mended = _flax(q, k, v, mask[:, None, None, :].numpy())
+    return gaps(_torch(q, k, v, attn_mask=mask[:, None, None, :]), naive, mended)
 
 
 def _no_mask(site: Site) -> Iterator[Edit]:
-    if _given(site).mask is not None:
-        yield Edit(unmasked.fix_jax, "no mask", _attention(site, mask=None))
+    if given_of(site).mask is not None:
+        yield Edit(unmasked.fix_jax, "no mask", imitated(site, mask=None))
 
 
 unmasked = Difference(
@@ -816,5 +614,5 @@ unmasked = Difference(
     fix_jax="mask=~key_padding_mask[:, None, None, :]",
     kinds=KINDS,
     measure=_unmasked,
-    edits=_guarded(_no_mask),
+    edits=guarded(_no_mask),
 )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from compare.differences.calls import option
 from compare.differences.catalogue import Difference, Edit, Site
-from compare.differences.measuring import gap, jax64, normal
+from compare.differences.measuring import against, gaps, jax64, normal
+from compare.differences.shared.calls import option
+from compare.differences.shared.frameworks import F, jax, jnp
 
 RESIZE = "interpolate|upsample|Upsample|UpsamplingNearest2d|UpsamplingBilinear2d"
 
 
 def _resized(method: str, shape: tuple[int, int], **options: Any) -> Callable:
     def run(x):
-        import jax
-
         return jax.image.resize(x, (*x.shape[:2], *shape), method, **options)
 
     return run
@@ -26,8 +26,6 @@ def _resized(method: str, shape: tuple[int, int], **options: Any) -> Callable:
 
 def _taken(x: Any, index: Callable[[int, int], np.ndarray], shape: tuple[int, int]) -> Any:
     """Each spatial axis at the indices that a rule gives for its old and new length."""
-    import jax.numpy as jnp
-
     for axis, length in zip((2, 3), shape, strict=True):
         x = jnp.take(x, index(x.shape[axis], length), axis)
     return x
@@ -57,8 +55,6 @@ def _resizes(code: str) -> Callable[[Site], Iterator[Edit]]:
     """The other ways to resize that belong to one entry."""
 
     def edits(site: Site) -> Iterator[Edit]:
-        import torch.nn.functional as F
-
         mode, given = _own(site)
         right = _resize_call(site)
         own = {"mode": mode, "align_corners": bool(option(site, "align_corners", 4))}
@@ -103,17 +99,13 @@ def _entry(own: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _nearest() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 8)
     ours = F.interpolate(x, size=(9, 11))
 
     def floor(old, new):
         return np.floor(np.arange(new) * (old / new)).astype(int)
 
-    return gap(ours, jax64(_resized("nearest", (9, 11)), x)), gap(
-        ours, jax64(lambda v: _taken(v, floor, (9, 11)), x)
-    )
+    return against(ours, _resized("nearest", (9, 11)), lambda v: _taken(v, floor, (9, 11)), x)
 
 
 nearest = Difference(
@@ -133,14 +125,8 @@ def _of_modes(shape: tuple[int, int], ours: dict, naive: dict, mended: dict) -> 
     """A measure: F.interpolate against two calls of jax.image.resize."""
 
     def measure() -> tuple[float, float]:
-        import torch.nn.functional as F
-
-        x = normal(1, 2, 6, 8)
-        result = F.interpolate(x, size=shape, **ours)
-        return (
-            gap(result, jax64(_resized(shape=shape, **naive), x)),
-            gap(result, jax64(_resized(shape=shape, **mended), x)),
-        )
+        x, theirs = normal(1, 2, 6, 8), partial(_resized, shape=shape)
+        return against(F.interpolate(x, size=shape, **ours), theirs(**naive), theirs(**mended), x)
 
     return measure
 
@@ -164,10 +150,6 @@ antialias = Difference(
 
 
 def _corners() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 8)
     ours = F.interpolate(x, size=(9, 11), mode="bilinear", align_corners=True)
 
@@ -177,7 +159,7 @@ def _corners() -> tuple[float, float]:
             v, (1, 2, 9, 11), (2, 3), scale, 0.5 - scale / 2, "bilinear", antialias=False
         )
 
-    return gap(ours, jax64(_resized("bilinear", (9, 11)), x)), gap(ours, jax64(aligned, x))
+    return against(ours, _resized("bilinear", (9, 11)), aligned, x)
 
 
 corners = Difference(
@@ -194,9 +176,6 @@ corners = Difference(
 
 
 def _cubic() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 8)
     ours = F.interpolate(x, size=(9, 11), mode="bicubic")
 
@@ -218,7 +197,7 @@ def _cubic() -> tuple[float, float]:
             v = jnp.sum(jnp.stack(parts), 0)
         return v
 
-    return gap(ours, jax64(_resized("bicubic", (9, 11)), x)), gap(ours, jax64(written, x))
+    return against(ours, _resized("bicubic", (9, 11)), written, x)
 
 
 cubic = Difference(
@@ -235,10 +214,6 @@ cubic = Difference(
 
 
 def _scale() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 8)
     ours = F.interpolate(x, scale_factor=1.6, mode="bilinear")
 
@@ -250,7 +225,7 @@ def _scale() -> tuple[float, float]:
             v, (1, 2, 9, 12), (2, 3), scale, -scale, "bilinear", antialias=False
         )
 
-    return gap(ours, jax64(_resized("bilinear", (9, 12)), x)), gap(ours, jax64(given, x))
+    return against(ours, _resized("bilinear", (9, 12)), given, x)
 
 
 scale = Difference(
@@ -267,13 +242,10 @@ scale = Difference(
 
 
 def _area() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 8)
-    ours = F.interpolate(x, size=(3, 4), mode="area")
-    return gap(ours, jax64(_resized("bilinear", (3, 4)), x)), gap(
-        ours, jax64(lambda v: v.reshape(1, 2, 3, 2, 4, 2).mean((3, 5)), x)
-    )
+    naive = jax64(_resized("bilinear", (3, 4)), x)
+    mended = jax64(lambda v: v.reshape(1, 2, 3, 2, 4, 2).mean((3, 5)), x)
+    return gaps(F.interpolate(x, size=(3, 4), mode="area"), naive, mended)
 
 
 area = Difference(
@@ -291,7 +263,6 @@ area = Difference(
 
 def _sampled(x: Any, grid: Any, align: bool, order: tuple[int, int] = (1, 0)) -> Any:
     """Values at the points of a grid in [-1, 1], as map_coordinates gives them."""
-    import jax
     from jax.scipy.ndimage import map_coordinates
 
     points = []
@@ -306,18 +277,13 @@ def _sampled(x: Any, grid: Any, align: bool, order: tuple[int, int] = (1, 0)) ->
 
 
 def _sample() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x, grid = normal(2, 3, 5, 6), 0.5 * normal(2, 4, 4, 2, seed=1)
-    ours = F.grid_sample(x, grid, align_corners=False)
-    return gap(ours, jax64(lambda v, g: _sampled(v, g, True), x, grid)), gap(
-        ours, jax64(lambda v, g: _sampled(v, g, False), x, grid)
-    )
+    naive = jax64(_sampled, x, grid, True)
+    mended = jax64(_sampled, x, grid, False)
+    return gaps(F.grid_sample(x, grid, align_corners=False), naive, mended)
 
 
 def _samples(site: Site) -> Iterator[Edit]:
-    import torch.nn.functional as F
-
     mode, pad = option(site, "mode", 2, "bilinear"), option(site, "padding_mode", 3, "zeros")
     own = bool(option(site, "align_corners", 4, False))
     right = f"map_coordinates at {'(g + 1) (n - 1) / 2' if own else '((g + 1) n - 1) / 2'}, (y, x)"
@@ -355,9 +321,6 @@ sample = Difference(
 
 
 def _affine() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     theta = normal(1, 2, 3)
     ours = F.affine_grid(theta, [1, 1, 4, 5], align_corners=False)
 
@@ -368,14 +331,10 @@ def _affine() -> tuple[float, float]:
         x, y = jnp.meshgrid(xs, ys)
         return jnp.stack([x, y, jnp.ones_like(x)], -1)[None] @ jnp.swapaxes(t, 1, 2)[:, None]
 
-    return gap(ours, jax64(lambda t: grid(t, True), theta)), gap(
-        ours, jax64(lambda t: grid(t, False), theta)
-    )
+    return against(ours, lambda t: grid(t, True), lambda t: grid(t, False), theta)
 
 
 def _affines(site: Site) -> Iterator[Edit]:
-    import torch.nn.functional as F
-
     own = bool(option(site, "align_corners", 2, False))
     size = option(site, "size", 1)
     spaced = "(2 * jnp.arange(n) + 1) / n - 1" if not own else "jnp.linspace(-1, 1, n)"

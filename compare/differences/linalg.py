@@ -7,15 +7,22 @@ from typing import Any, cast
 
 import numpy as np
 
-from compare.differences.calls import jax_gradient, option, torch_gradient, without
 from compare.differences.catalogue import Difference, Edit, Site
-from compare.differences.measuring import gap, jax64, normal
+from compare.differences.measuring import (
+    against,
+    gap,
+    gaps,
+    jax64,
+    jax_gradient,
+    normal,
+    torch_gradient,
+)
+from compare.differences.shared.calls import option, without
+from compare.differences.shared.frameworks import F, jax, jnp, torch
 from compare.share import to_torch
 
 
 def _positive(n: int = 4) -> Any:
-    import torch
-
     x = normal(n, n)
     return x @ x.T + n * torch.eye(n, dtype=torch.float64)
 
@@ -41,15 +48,10 @@ def _symmetric(site: Site) -> Iterator[Edit]:
 
 
 def _eigh() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = _uneven()
-    ours = torch.linalg.eigh(x)[0]
-    return (
-        gap(ours, jax64(lambda v: jnp.linalg.eigh(v)[0], x)),
-        gap(ours, jax64(lambda v: jnp.linalg.eigh(v, symmetrize_input=False)[0], x)),
-    )
+    naive = jax64(lambda v: jnp.linalg.eigh(v)[0], x)
+    mended = jax64(lambda v: jnp.linalg.eigh(v, symmetrize_input=False)[0], x)
+    return gaps(torch.linalg.eigh(x)[0], naive, mended)
 
 
 eigh = Difference(
@@ -66,15 +68,10 @@ eigh = Difference(
 
 
 def _cholesky() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = _uneven()
-    ours = torch.linalg.cholesky(x)
-    return (
-        gap(ours, jax64(jnp.linalg.cholesky, x)),
-        gap(ours, jax64(lambda v: jnp.linalg.cholesky(v, symmetrize_input=False), x)),
-    )
+    naive = jax64(jnp.linalg.cholesky, x)
+    mended = jax64(lambda v: jnp.linalg.cholesky(v, symmetrize_input=False), x)
+    return gaps(torch.linalg.cholesky(x), naive, mended)
 
 
 cholesky = Difference(
@@ -91,15 +88,10 @@ cholesky = Difference(
 
 
 def _upper() -> tuple[float, float]:
-    import jax
-    import torch
-
     x = _positive()
-    ours = torch.linalg.cholesky(x)
-    return (
-        gap(ours, jax64(jax.scipy.linalg.cholesky, x)),
-        gap(ours, jax64(lambda v: jax.scipy.linalg.cholesky(v, lower=True), x)),
-    )
+    naive = jax64(jax.scipy.linalg.cholesky, x)
+    mended = jax64(lambda v: jax.scipy.linalg.cholesky(v, lower=True), x)
+    return gaps(torch.linalg.cholesky(x), naive, mended)
 
 
 def _transposed(site: Site) -> Iterator[Edit]:
@@ -125,21 +117,14 @@ upper = Difference(
 
 
 def _pinv() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     eps = float(np.finfo(np.float64).eps)
     x = torch.diag(torch.tensor([1.0, 15 * eps, 0.5], dtype=torch.float64))
-    ours = torch.linalg.pinv(x)
-    return (
-        gap(ours, jax64(jnp.linalg.pinv, x)),
-        gap(ours, jax64(lambda v: jnp.linalg.pinv(v, rtol=3 * eps), x)),
+    return against(
+        torch.linalg.pinv(x), jnp.linalg.pinv, lambda v: jnp.linalg.pinv(v, rtol=3 * eps), x
     )
 
 
 def _pinv_forms(site: Site) -> Iterator[Edit]:
-    import torch
-
     rows, columns = site.inputs[0].shape[-2:]
     eps = float(np.finfo(np.float64).eps) * max(rows, columns)
     for factor in (10.0, 100.0):
@@ -164,19 +149,13 @@ pinv = Difference(
 
 
 def _norm() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = normal(4, 3)
-    ours = torch.norm(x, p=1)
-    return gap(ours, jax64(lambda v: jnp.linalg.norm(v, 1), x)), gap(
-        ours, jax64(lambda v: jnp.abs(v).sum(), x)
+    return against(
+        torch.norm(x, p=1), lambda v: jnp.linalg.norm(v, 1), lambda v: jnp.abs(v).sum(), x
     )
 
 
 def _norm_forms(site: Site) -> Iterator[Edit]:
-    import torch
-
     p, dim = option(site, "p", 1, None), option(site, "dim", 2)
     p = option(site, "ord", 1, p)
     keep = option(site, "keepdim", 3, False)
@@ -225,9 +204,6 @@ norm = Difference(
 
 
 def _det() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64)
     ours = torch_gradient(lambda v: v[0, 0] * v[1, 1] - v[0, 1] * v[1, 0], x)
     broken = torch_gradient(torch.linalg.det, x)
@@ -269,9 +245,6 @@ det = Difference(
 
 
 def _svd() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = normal(3, 3)
     ours = torch.svd(x).V
 
@@ -279,9 +252,7 @@ def _svd() -> tuple[float, float]:
         vectors = jnp.linalg.svd(v)[2]
         return vectors.T if transposed else vectors
 
-    return gap(ours, jax64(lambda v: right(v, False), x)), gap(
-        ours, jax64(lambda v: right(v, True), x)
-    )
+    return against(ours, lambda v: right(v, False), lambda v: right(v, True), x)
 
 
 svd = Difference(
@@ -297,21 +268,16 @@ svd = Difference(
 
 
 def _triangle() -> tuple[float, float]:
-    import jax
-    import torch
-
     x, b = normal(3, 3), normal(3, 2, seed=1)
     ours = torch.linalg.solve_triangular(x, b, upper=False)
 
     def solve(lower):
         return lambda v, w: jax.scipy.linalg.solve_triangular(v, w, lower=lower)
 
-    return gap(ours, jax64(solve(False), x, b)), gap(ours, jax64(solve(True), x, b))
+    return against(ours, solve(False), solve(True), x, b)
 
 
 def _triangles(site: Site) -> Iterator[Edit]:
-    import torch
-
     upper = bool(option(site, "upper", default=False))
     yield Edit(
         f"jax.scipy.linalg.solve_triangular(a, b, lower={not upper})",
@@ -339,10 +305,6 @@ triangle = Difference(
 
 
 def _complex() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch
-
     x = torch.complex(normal(3), normal(3, seed=1))
     leaf = x.clone().requires_grad_()
     (ours,) = torch.autograd.grad((leaf.abs() ** 2).sum(), leaf)
@@ -350,7 +312,7 @@ def _complex() -> tuple[float, float]:
     def gradient(v):
         return jax.grad(lambda z: (jnp.abs(z) ** 2).sum())(v)
 
-    return gap(ours, jax64(gradient, x)), gap(ours, jax64(lambda v: jnp.conj(gradient(v)), x))
+    return against(ours, gradient, lambda v: jnp.conj(gradient(v)), x)
 
 
 def _conjugated(site: Site) -> Iterator[Edit]:
@@ -372,15 +334,10 @@ complex_gradient = Difference(
 
 
 def _correlated() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     x, w = normal(9), normal(3, seed=1)
-    ours = F.conv1d(x[None, None], w[None, None])[0, 0]
-    return (
-        gap(ours, jax64(lambda a, b: jnp.convolve(a, b, mode="valid"), x, w)),
-        gap(ours, jax64(lambda a, b: jnp.correlate(a, b, mode="valid"), x, w)),
-    )
+    naive = jax64(lambda a, b: jnp.convolve(a, b, mode="valid"), x, w)
+    mended = jax64(lambda a, b: jnp.correlate(a, b, mode="valid"), x, w)
+    return gaps(F.conv1d(x[None, None], w[None, None])[0, 0], naive, mended)
 
 
 def _flipped(site: Site) -> Iterator[Edit]:
@@ -408,11 +365,9 @@ correlated = Difference(
 
 
 def _window() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
-    ours = torch.hann_window(8, dtype=torch.float64)
-    return gap(ours, jax64(lambda: jnp.hanning(8))), gap(ours, jax64(lambda: jnp.hanning(9)[:-1]))
+    naive = jax64(lambda: jnp.hanning(8))
+    mended = jax64(lambda: jnp.hanning(9)[:-1])
+    return gaps(torch.hann_window(8, dtype=torch.float64), naive, mended)
 
 
 window = Difference(
@@ -428,15 +383,10 @@ window = Difference(
 
 
 def _inverse() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = normal(9)
-    ours = torch.fft.irfft(torch.fft.rfft(x), n=9)
-    return (
-        gap(ours, jax64(lambda v: jnp.fft.irfft(jnp.fft.rfft(v)), x)),
-        gap(ours, jax64(lambda v: jnp.fft.irfft(jnp.fft.rfft(v), n=9), x)),
-    )
+    naive = jax64(lambda v: jnp.fft.irfft(jnp.fft.rfft(v)), x)
+    mended = jax64(lambda v: jnp.fft.irfft(jnp.fft.rfft(v), n=9), x)
+    return gaps(torch.fft.irfft(torch.fft.rfft(x), n=9), naive, mended)
 
 
 inverse = Difference(
@@ -452,15 +402,10 @@ inverse = Difference(
 
 
 def _fourier() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch
-
     x = normal(8)
-    ours = torch.fft.rfft(x, norm="ortho").abs()
-    return (
-        gap(ours, jax64(lambda v: jnp.abs(jnp.fft.rfft(v)), x)),
-        gap(ours, jax64(lambda v: jnp.abs(jnp.fft.rfft(v, norm="ortho")), x)),
-    )
+    naive = jax64(lambda v: jnp.abs(jnp.fft.rfft(v)), x)
+    mended = jax64(lambda v: jnp.abs(jnp.fft.rfft(v, norm="ortho")), x)
+    return gaps(torch.fft.rfft(x, norm="ortho").abs(), naive, mended)
 
 
 def _norms(site: Site) -> Iterator[Edit]:

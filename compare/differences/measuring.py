@@ -7,28 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from compare.differences.shared.frameworks import jax, torch
 from compare.share import to_jax, to_numpy
 from compare.twin import generator
 
 
 def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> Any:
     """A float64 torch tensor of standard normal values."""
-    import torch
-
     return torch.from_numpy(scale * generator(seed, "measure", *shape).standard_normal(shape))
 
 
 def grid(low: float, high: float, count: int = 401) -> Any:
     """Evenly spaced float64 values, both ends included."""
-    import torch
-
     return torch.linspace(low, high, count, dtype=torch.float64)
 
 
 def jax64(function: Callable, *arrays: Any) -> Any:
     """`function` of the arrays, run by JAX in float64; arrays come back as NumPy's."""
-    import jax
-
     with jax.enable_x64(True):
         given = [to_jax(to_numpy(a)) if hasattr(a, "shape") else a for a in arrays]
         return jax.tree.map(to_numpy, function(*given))
@@ -36,7 +31,6 @@ def jax64(function: Callable, *arrays: Any) -> Any:
 
 def flax64(module: Any, params: Any, *inputs: Any, **keywords: Any) -> Any:
     """A Linen module's result with these parameters, in float64."""
-    import jax
 
     def run(*given: Any) -> Any:
         leaves = jax.tree.map(lambda leaf: to_jax(to_numpy(leaf)), params)
@@ -63,3 +57,25 @@ def gap(ours: Any, theirs: Any) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.where((t == j) | np.isnan(t), 0.0, np.abs(t - j))
     return float(difference.max(initial=0.0))
+
+
+def gaps(ours: Any, naive: Any, mended: Any) -> tuple[float, float]:
+    """What a measurement gives: the gaps to JAX's naive result and to the mended one."""
+    return gap(ours, naive), gap(ours, mended)
+
+
+def against(ours: Any, naive: Callable, mended: Callable, *arrays: Any) -> tuple[float, float]:
+    """The gaps to two JAX functions of the same arrays."""
+    return gaps(ours, jax64(naive, *arrays), jax64(mended, *arrays))
+
+
+def torch_gradient(function: Callable, x: Any) -> Any:
+    """The gradient of the sum of a torch function's values."""
+    leaf = x.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(leaf).sum(), leaf)
+    return gradient
+
+
+def jax_gradient(function: Callable, x: Any) -> np.ndarray:
+    """The gradient of the sum of a JAX function's values."""
+    return jax64(jax.grad(lambda v: function(v).sum()), x)

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from compare.differences.catalogue import Difference, Edit, Site
-from compare.differences.layers import Form, layer, same, settings, tupled
-from compare.differences.measuring import first, gap, jax64, last, normal
+from compare.differences.measuring import against, first, gaps, jax64, last, normal
+from compare.differences.shared.frameworks import F, fnn, jnp, lax, torch
+from compare.differences.shared.layers import Form, layer, same, settings, tupled
 
 KINDS = r"(Max|Avg|LP)Pool[123]d|(max|avg|lp)_pool[123]?d?"
 MAX = r"MaxPool[123]d|max_pool[123]?d?"
@@ -22,8 +23,6 @@ NAMES = {
 
 def _flax(name: str, x: Any, *args: Any, **options: Any) -> Any:
     """flax.linen's pooling of PyTorch's image."""
-    import flax.linen as fnn
-
     return first(jax64(lambda a: getattr(fnn, name)(a, *args, **options), last(x)))
 
 
@@ -31,8 +30,6 @@ def _pool(
     x: Any, s: SimpleNamespace, reduce: Callable[[Any], Any], pads: Any, stride: Any, fill: float
 ) -> Any:
     """Windows of a padded image, each reduced: `pads` are (low, high) of each spatial axis."""
-    import torch.nn.functional as F
-
     windows = F.pad(x, [side for pair in reversed(pads) for side in pair], value=fill)
     n = len(pads)
     first_axis = x.ndim - n
@@ -101,9 +98,6 @@ def _form(
     """
 
     def form(x: Any, _: Any) -> Any:
-        import torch
-        import torch.nn.functional as F
-
         around = declared = pads(x) if callable(pads) else s.pads if pads is None else pads
         steps = s.stride if stride is None else stride
         if s.ceil_mode if full is None else full:
@@ -133,18 +127,14 @@ def _form(
 
 
 def _rows(site: Site, *rows: tuple[str, str, Form]) -> Iterator[Edit]:
-    for jax, torch, form in rows:
-        yield Edit(jax, torch, layer(site, "kernel_size", form))
+    for right, line, form in rows:
+        yield Edit(right, line, layer(site, "kernel_size", form))
 
 
 def _stride_default() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x = normal(1, 2, 7, 7)
-    ours = F.max_pool2d(x, 3)
-    return (
-        gap(ours, _flax("max_pool", x, (3, 3))),
-        gap(ours, _flax("max_pool", x, (3, 3), (3, 3))),
+    return gaps(
+        F.max_pool2d(x, 3), _flax("max_pool", x, (3, 3)), _flax("max_pool", x, (3, 3), (3, 3))
     )
 
 
@@ -179,14 +169,11 @@ stride = Difference(
 
 
 def _count() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x, pads = normal(1, 2, 7, 7), ((1, 1), (1, 1))
     ours = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
     window = ((3, 3), (2, 2), pads)
-    return (
-        gap(ours, _flax("avg_pool", x, *window)),
-        gap(ours, _flax("avg_pool", x, *window, count_include_pad=False)),
+    return gaps(
+        ours, _flax("avg_pool", x, *window), _flax("avg_pool", x, *window, count_include_pad=False)
     )
 
 
@@ -222,14 +209,11 @@ count_include_pad = Difference(
 
 
 def _ceil() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x = normal(1, 2, 7, 7)
     ours = F.max_pool2d(x, 2, 2, ceil_mode=True)
     window = ((2, 2), (2, 2))
-    return (
-        gap(ours, _flax("max_pool", x, *window)),
-        gap(ours, _flax("max_pool", x, *window, ((0, 1), (0, 1)))),
+    return gaps(
+        ours, _flax("max_pool", x, *window), _flax("max_pool", x, *window, ((0, 1), (0, 1)))
     )
 
 
@@ -237,8 +221,7 @@ def _ceil_forms(site: Site) -> Iterator[Edit]:
     kind, s = _own(site)
     said = "more padding on the high side, for ceil_mode" if s.ceil_mode else "floor the size"
     yield from _rows(
-        site,
-        (said, f"ceil_mode={not s.ceil_mode}", _form(kind, s, full=not s.ceil_mode)),
+        site, (said, f"ceil_mode={not s.ceil_mode}", _form(kind, s, full=not s.ceil_mode))
     )
 
 
@@ -256,11 +239,6 @@ ceil_mode = Difference(
 
 
 def _ceil_divisor() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-    from jax import lax
-
     x, high = normal(1, 1, 8, 8), ((1, 2), (1, 2))
     ours = F.avg_pool2d(x, 3, 2, 1, ceil_mode=True)
 
@@ -269,10 +247,7 @@ def _ceil_divisor() -> tuple[float, float]:
         cells = jnp.ones((1, 10, 10, 1), a.dtype)
         return total / fnn.pooling.pool(cells, 0.0, lax.add, (3, 3), (2, 2), ((0, 1), (0, 1)))
 
-    return (
-        gap(ours, _flax("avg_pool", x, (3, 3), (2, 2), high)),
-        gap(ours, first(jax64(right, last(x)))),
-    )
+    return gaps(ours, _flax("avg_pool", x, (3, 3), (2, 2), high), first(jax64(right, last(x))))
 
 
 def _ceil_divisors(site: Site) -> Iterator[Edit]:
@@ -303,15 +278,12 @@ ceil_divisor = Difference(
 
 
 def _ceil_dropped() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x = normal(1, 1, 5, 5)
     ours = F.max_pool2d(x, 2, 3, padding=1, ceil_mode=True)
     window = ((2, 2), (3, 3))
-    return (
-        gap(ours, _flax("max_pool", x, *window, ((1, 3), (1, 3)))),
-        gap(ours, _flax("max_pool", x, *window, ((1, 1), (1, 1)))),
-    )
+    naive = _flax("max_pool", x, *window, ((1, 3), (1, 3)))
+    mended = _flax("max_pool", x, *window, ((1, 1), (1, 1)))
+    return gaps(ours, naive, mended)
 
 
 ceil_dropped = Difference(
@@ -327,21 +299,15 @@ ceil_dropped = Difference(
 
 
 def _max_fill() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 6) - 3
     ours = F.max_pool2d(x, 3, 2, 1)
     widths = ((0, 0), (1, 1), (1, 1), (0, 0))
 
     def zeros(a: Any) -> Any:
-        import flax.linen as fnn
-
         return fnn.max_pool(jnp.pad(a, widths), (3, 3), (2, 2))
 
-    return (
-        gap(ours, first(jax64(zeros, last(x)))),
-        gap(ours, _flax("max_pool", x, (3, 3), (2, 2), ((1, 1), (1, 1)))),
+    return gaps(
+        ours, first(jax64(zeros, last(x))), _flax("max_pool", x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     )
 
 
@@ -365,14 +331,10 @@ max_fill = Difference(
 
 
 def _pool_same() -> tuple[float, float]:
-    import torch.nn.functional as F
-
     x = normal(1, 2, 8, 8)
-    ours = F.max_pool2d(x, 3, 2, 1)
-    return (
-        gap(ours, _flax("max_pool", x, (3, 3), (2, 2), "SAME")),
-        gap(ours, _flax("max_pool", x, (3, 3), (2, 2), ((1, 1), (1, 1)))),
-    )
+    naive = _flax("max_pool", x, (3, 3), (2, 2), "SAME")
+    mended = _flax("max_pool", x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    return gaps(F.max_pool2d(x, 3, 2, 1), naive, mended)
 
 
 def _pool_paddings(site: Site) -> Iterator[Edit]:
@@ -407,9 +369,6 @@ pool_padding = Difference(
 
 
 def _adaptive() -> tuple[float, float]:
-    import jax.numpy as jnp
-    import torch.nn.functional as F
-
     x = normal(1, 2, 7, 5)
     ours = F.adaptive_avg_pool2d(x, (3, 2))
 
@@ -421,15 +380,12 @@ def _adaptive() -> tuple[float, float]:
         ]
         return jnp.stack(parts, at)
 
-    return (
-        gap(ours, _flax("avg_pool", x, (3, 2), (2, 2))[:, :, :3]),
-        gap(ours, jax64(lambda a: axis(axis(a, 3, 2), 2, 3), x)),
-    )
+    naive = _flax("avg_pool", x, (3, 2), (2, 2))[:, :, :3]
+    mended = jax64(lambda a: axis(axis(a, 3, 2), 2, 3), x)
+    return gaps(ours, naive, mended)
 
 
 def _adaptive_forms(site: Site) -> Iterator[Edit]:
-    import torch.nn.functional as F
-
     size = settings(site, "output_size").output_size
     x = site.inputs[0]
     digits = [int(c) for c in site.kind if c.isdigit()]
@@ -469,9 +425,6 @@ adaptive = Difference(
 
 
 def _lp() -> tuple[float, float]:
-    import flax.linen as fnn
-    import torch.nn.functional as F
-
     x = normal(1, 2, 6, 6)
     ours = F.lp_pool2d(x, 2.0, 2)
 
@@ -481,7 +434,7 @@ def _lp() -> tuple[float, float]:
 
         return first(jax64(run, last(x)))
 
-    return gap(ours, theirs(1.0)), gap(ours, theirs(4.0))
+    return gaps(ours, theirs(1.0), theirs(4.0))
 
 
 def _lp_mean(site: Site) -> Iterator[Edit]:
@@ -511,16 +464,13 @@ lp_pool = Difference(
 
 
 def _sums() -> tuple[float, float]:
-    import torch.nn.functional as F
-    from jax import lax
-
     x = normal(1, 2, 6, 6)
     ours = F.avg_pool2d(x, 2)
 
     def window(a: Any) -> Any:
         return lax.reduce_window(a, 0.0, lax.add, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
 
-    return gap(ours, jax64(window, x)), gap(ours, jax64(lambda a: window(a) / 4, x))
+    return against(ours, window, lambda a: window(a) / 4, x)
 
 
 def _other_kinds(site: Site) -> Iterator[Edit]:

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from compare.differences.calls import option, without
 from compare.differences.catalogue import Difference, Edit, Site
-from compare.differences.measuring import gap, jax64, normal
+from compare.differences.measuring import against, gaps, jax64, normal
+from compare.differences.shared.calls import option, without
+from compare.differences.shared.frameworks import F, fnn, jax, jnp, torch
 from compare.share import to_numpy, to_torch
 
 
 def _seeded(draw: Callable[[], Any]) -> Any:
     """A torch draw that leaves torch's own stream as it was."""
-    import torch
-
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         return draw()
@@ -24,8 +23,6 @@ def _seeded(draw: Callable[[], Any]) -> Any:
 
 def _drawn(draw: Callable[[Any], Any]) -> np.ndarray:
     """A JAX draw in float64; `draw` is given a key."""
-    import jax
-
     return jax64(lambda: draw(jax.random.key(0)))
 
 
@@ -35,10 +32,6 @@ def _beyond(values: Any, bound: float) -> float:
 
 
 def _linear() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch
-
     bound = 1 / np.sqrt(64)
     ours = _beyond(_seeded(lambda: torch.nn.Linear(64, 64).double().weight), 1.0001 * bound)
     init = jax.nn.initializers
@@ -64,11 +57,6 @@ kernel = Difference(
 
 
 def _bias() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax
-    import jax.numpy as jnp
-    import torch
-
     ours = _beyond(_seeded(lambda: torch.nn.Linear(16, 64).bias), 0.0)
     x = jnp.zeros((1, 16))
 
@@ -97,10 +85,6 @@ bias = Difference(
 
 
 def _truncated() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch
-
     def share(**options):
         empty = torch.empty(5000, dtype=torch.float64)
         draw = torch.nn.init.trunc_normal_
@@ -125,10 +109,6 @@ truncated = Difference(
 
 
 def _tail() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch
-
     std = np.sqrt(2 / 100)
     init = torch.nn.init.kaiming_normal_
     ours = _seeded(lambda: init(torch.empty(100, 100, dtype=torch.float64)))
@@ -155,12 +135,9 @@ tail = Difference(
 
 
 def _stream() -> tuple[float, float]:
-    import jax
-    import torch
-
     ours = _seeded(lambda: torch.randn(6, dtype=torch.float64))
     theirs = _drawn(lambda key: jax.random.normal(key, (6,)))
-    return gap(ours, theirs), gap(ours, jax64(lambda v: v, ours))
+    return gaps(ours, theirs, jax64(lambda v: v, ours))
 
 
 stream = Difference(
@@ -176,15 +153,10 @@ stream = Difference(
 
 
 def _categorical() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-    import torch
-
     p = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
-    ours = torch.distributions.Categorical(p).probs
-    return gap(ours, jax64(jax.nn.softmax, p)), gap(
-        ours, jax64(lambda v: jax.nn.softmax(jnp.log(v)), p)
-    )
+    naive = jax64(jax.nn.softmax, p)
+    mended = jax64(lambda v: jax.nn.softmax(jnp.log(v)), p)
+    return gaps(torch.distributions.Categorical(p).probs, naive, mended)
 
 
 categorical = Difference(
@@ -200,9 +172,6 @@ categorical = Difference(
 
 
 def _gamma() -> tuple[float, float]:
-    import jax
-    import torch
-
     x = normal(5).abs()
     two, three = torch.tensor([2.0, 3.0], dtype=torch.float64)
     ours = torch.distributions.Gamma(two, three).log_prob(x)
@@ -210,7 +179,7 @@ def _gamma() -> tuple[float, float]:
     def log_prob(scale):
         return lambda v: jax.scipy.stats.gamma.logpdf(v, 2.0, scale=scale)
 
-    return gap(ours, jax64(log_prob(3.0), x)), gap(ours, jax64(log_prob(1 / 3.0), x))
+    return against(ours, log_prob(3.0), log_prob(1 / 3.0), x)
 
 
 gamma = Difference(
@@ -226,11 +195,6 @@ gamma = Difference(
 
 
 def _mask() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax
-    import torch
-    import torch.nn.functional as F
-
     x = normal(50)
     mask = _seeded(lambda: F.dropout(torch.ones_like(x), 0.3))
 
@@ -238,7 +202,7 @@ def _mask() -> tuple[float, float]:
         layer = fnn.Dropout(0.3, deterministic=False)
         return layer.apply({}, v, rngs={"dropout": jax.random.key(0)})
 
-    return gap(x * mask, jax64(flax, x)), gap(x * mask, jax64(lambda v, m: v * m, x, mask))
+    return gaps(x * mask, jax64(flax, x), jax64(lambda v, m: v * m, x, mask))
 
 
 DROPOUTS = "dropout[123]?d?_?|Dropout[123]?d?|alpha_dropout|AlphaDropout"
@@ -260,9 +224,7 @@ def _mask_forms(site: Site) -> Iterator[Edit]:
         lambda: to_torch(site.ours * (1 - p) / p),
     )
     yield Edit(
-        "deterministic=False in training",
-        "no dropout here",
-        site.replaced(lambda x, *_: x * 1.0),
+        "deterministic=False in training", "no dropout here", site.replaced(lambda x, *_: x * 1.0)
     )
     yield Edit(
         "no factor where nothing is dropped",
@@ -291,11 +253,6 @@ mask = Difference(
 
 
 def _channels() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax
-    import torch
-    import torch.nn.functional as F
-
     x = torch.ones(8, 5, 4, 4, dtype=torch.float64)
 
     def split(y):
@@ -327,11 +284,6 @@ channels = Difference(
 
 
 def _attention() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax
-    import torch
-    import torch.nn.functional as F
-
     q, k = torch.zeros(4, 6, 2, 8, dtype=torch.float64), normal(4, 6, 2, 8)
     weights = torch.full((4, 2, 6, 6), 1 / 6, dtype=torch.float64)
 

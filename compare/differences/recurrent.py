@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 
 from compare.differences.catalogue import Difference, Edit, Site
-from compare.differences.layers import Variant, rewritten
-from compare.differences.measuring import flax64, gap, jax64, normal
+from compare.differences.measuring import flax64, gap, gaps, jax64, normal
+from compare.differences.shared.frameworks import fnn, jax, jnp, nn, torch
+from compare.differences.shared.layers import Variant, rewritten
+from compare.differences.shared.recurrence import (
+    GATES,
+    KINDS,
+    habit,
+    imitated,
+    rows_of,
+    stem_of,
+)
 
-KINDS = "RNN|LSTM|GRU|RNNCell|LSTMCell|GRUCell"
-GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
 B, T, I, H = 2, 5, 3, 4
-
-# What the measurements share ------------------------------------------------------------------
 
 
 def _layer(kind: str, **options: Any) -> Any:
     """A PyTorch layer with batch_first and generic float64 weights."""
-    import torch
-    from torch import nn
-
     module = getattr(nn, kind)(I, H, **{"batch_first": True, **options}).double()
     with torch.no_grad():
         for index, parameter in enumerate(module.parameters()):
@@ -31,18 +33,9 @@ def _layer(kind: str, **options: Any) -> Any:
     return module.requires_grad_(False)
 
 
-def _rows(module: Any, cell: str = "_l0") -> dict[str, Any]:
-    """Input kernel, hidden kernel, and the two biases of a cell, per gate."""
-    rows = {name: getattr(module, name + cell) for name in ("weight_ih", "weight_hh")}
-    for name in ("bias_ih", "bias_hh"):
-        bias = getattr(module, name + cell, None)
-        rows[name] = rows["weight_hh"].new_zeros(len(rows["weight_hh"])) if bias is None else bias
-    return rows
-
-
 def _lstm(module: Any, cell: str = "_l0", gates: str = "ifgo", bias: Any = None) -> dict[str, Any]:
     """flax.linen's parameters of an LSTM; `gates` is the order the rows are taken to be in."""
-    rows = _rows(module, cell)
+    rows = rows_of(module, cell)
     bias = rows["bias_ih"] + rows["bias_hh"] if bias is None else bias
     params = {}
     for k, gate in enumerate(gates):
@@ -54,7 +47,7 @@ def _lstm(module: Any, cell: str = "_l0", gates: str = "ifgo", bias: Any = None)
 
 def _gru(module: Any, summed: bool = False, gates: str = "rzn") -> dict[str, Any]:
     """flax.linen's parameters of a GRU; `summed`: the candidate's two biases in one."""
-    rows = _rows(module)
+    rows = rows_of(module)
     params: dict[str, Any] = {}
     for k, gate in enumerate(gates):
         at = slice(k * H, (k + 1) * H)
@@ -70,203 +63,19 @@ def _gru(module: Any, summed: bool = False, gates: str = "rzn") -> dict[str, Any
 
 def _run(cell: str, params: Any, x: Any, call: Any = None, **options: Any) -> Any:
     """flax.linen.RNN's outputs, from zeros."""
-    import flax.linen as fnn
-
     module = fnn.RNN(getattr(fnn, cell)(H, param_dtype=np.float64), **options)
     return flax64(module, params, x, **(call or {}))
 
 
-# What the candidates share --------------------------------------------------------------------
-
-How = dict[str, Any]
-
-
-def _stem(site: Site) -> str:
-    return site.kind.removesuffix("Cell")
-
-
-def _cells(module: Any) -> list[str]:
-    """The ends of the names of each cell's parameters."""
-    if hasattr(module, "weight_ih"):
-        return [""]
-    sides = ("", "_reverse")[: 1 + module.bidirectional]
-    return [f"_l{level}{side}" for level in range(module.num_layers) for side in sides]
-
-
-def _rnn_step(gi: Any, h: Any, c: Any, rows: Any, how: How) -> tuple[Any, Any]:
-    return how["activation"](gi + _linear(h, rows)), c
-
-
-def _lstm_step(gi: Any, h: Any, c: Any, rows: Any, how: How) -> tuple[Any, Any]:
-    i, f, g, o = (gi + _linear(h, rows)).chunk(4, -1)
-    c = (f + how.get("forget", 0.0)).sigmoid() * c + i.sigmoid() * g.tanh()
-    c = c.detach() if how.get("stop") == "new cell" else c
-    return o.sigmoid() * c.tanh(), c
-
-
-def _gru_step(gi: Any, h: Any, c: Any, rows: Any, how: How) -> tuple[Any, Any]:
-    (r, z, outer), (rh, zh, inner) = gi.chunk(3, -1), _linear(h, rows).chunk(3, -1)
-    r, z = (r + rh).sigmoid(), (z + zh).sigmoid()
-    weight, bias = rows["weight_hh"].chunk(3)[2], rows["bias_hh"].chunk(3)[2]
-    inner = {
-        "bias outside": lambda: r * (inner - bias) + bias,
-        "no bias": lambda: r * (inner - bias),
-        "reset before": lambda: (r * h) @ weight.T + bias,
-        "reset before, bias too": lambda: (r * h) @ weight.T + r * bias,
-    }.get(how.get("candidate", ""), lambda: r * inner)()
-    z = 1 - z if how.get("update") == "1 - z" else z
-    kept = h.detach() if how.get("stop") == "kept share" else h
-    return (1 - z) * (outer + inner).tanh() + z * kept, c
-
-
-def _linear(h: Any, rows: Any) -> Any:
-    return h @ rows["weight_hh"].T + rows["bias_hh"]
-
-
-STEPS = {"RNN": _rnn_step, "LSTM": _lstm_step, "GRU": _gru_step}
-
-
-def _loop(
-    kind: str, x: Any, h: Any, c: Any, rows: Any, how: How, back: bool, valid: Any
-) -> tuple[Any, Any, Any]:
-    """One direction of one layer over (time, batch, features): outputs, h, c."""
-    import torch
-
-    gi, stop, outputs = x @ rows["weight_ih"].T + rows["bias_ih"], how.get("stop"), []
-    for t in range(len(x))[:: -1 if back else 1]:
-        kept = (
-            h.detach() if stop in ("state", "hidden state") else h,
-            c.detach() if stop in ("state", "cell state") else c,
-        )
-        new, cell = STEPS[kind](gi[t], *kept, rows, how)
-        new = new if how["project"] is None else new @ how["project"].T
-        if valid is None:
-            h, c = new, cell
-            outputs.append(h)
-        else:  # beyond the end the state stays and the output is zero
-            h, c = torch.where(valid[t], new, h), torch.where(valid[t], cell, c)
-            outputs.append(h * valid[t])
-    turned = back and how.get("reads") != "left reversed"
-    return torch.stack(outputs[::-1] if turned else outputs), h, c
-
-
-def imitation(
-    module: Any,
-    x: Any,
-    state: Any = None,
-    *,
-    how: Callable[[str], How] = lambda cell: {},
-    join: Callable[..., tuple[Any, ...]] = lambda *sides: sides,
-    packed: bool = True,
-) -> Any:
-    """PyTorch's recurrent layer by hand, with what others do otherwise.
-
-    Args:
-      module: nn.RNN, LSTM, GRU, or one of their cells.
-      x: the input, as the module takes it; of a packed sequence the output is padded, time first.
-      state: h, or (h, c) of an LSTM.
-      how: what a cell (the end of its parameters' names) does otherwise:
-        rows: its parameters by name -> those that it uses; cell: whose parameters it takes;
-        reads: of a reverse cell, "forwards", or "left reversed": its outputs;
-        stop: where the gradient ends: "state", "hidden state", "cell state", and in the step;
-        activation, forget, candidate, update: of the steps above.
-      join: the outputs of both directions -> what is concatenated.
-      packed: whether a packed sequence's ends are heeded.
-
-    Returns:
-      What the module gives.
-    """
-    import torch
-    from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-
-    kind, valid = type(module).__name__.removesuffix("Cell"), None
-    single, ragged = hasattr(module, "weight_ih"), isinstance(x, PackedSequence)
-    given = list(state) if isinstance(state, (tuple, list)) else [state, None]
-    if ragged:
-        x, lengths = pad_packed_sequence(x)
-        valid = (torch.arange(len(x))[:, None] < lengths)[..., None] if packed else None
-    alone, swapped = not single and x.ndim == 2, not single and not ragged and module.batch_first
-    if alone:
-        x, given = x[:, None], [s if s is None else s[:, None] for s in given]
-    elif swapped:
-        x = x.transpose(0, 1)
-    elif single:
-        x, given = x[None], [s if s is None else s[None] for s in given]
-    activation = getattr(torch, getattr(module, "nonlinearity", "tanh"))
-    sides, ends = [], []
-    for index, name in enumerate(_cells(module)):
-        project = getattr(module, f"weight_hr{name}", None)
-        own: How = {"activation": activation, "project": project, **how(name)}
-        rows = own.get("rows", lambda r: r)(_rows(module, own.get("cell", name)))
-        sizes = rows["weight_hh"].shape[1], module.hidden_size
-        h, c = (
-            x.new_zeros(*x.shape[1:-1], size) if s is None else s[index]
-            for s, size in zip(given, sizes, strict=True)
-        )
-        back = "_reverse" in name and own.get("reads") != "forwards"
-        y, *end = _loop(kind, x, h, c, rows, own, back, valid)
-        sides.append(y)
-        ends.append(end)
-        if len(sides) == 2 or single or not module.bidirectional:
-            x, sides = torch.cat(join(*sides), -1), []
-    h, c = (torch.stack(s) for s in zip(*ends, strict=True))
-    if single:
-        return (h[0], c[0]) if kind == "LSTM" else h[0]
-    if alone:
-        x, h, c = x[:, 0], h[:, 0], c[:, 0]
-    elif swapped:
-        x = x.transpose(0, 1)
-    return x, (h, c) if kind == "LSTM" else h
-
-
-def _imitated(site: Site, **how: Any) -> Callable[[], Any]:
-    """The result of the imitation with its keywords."""
-
-    def forward(module: Any, x: Any, state: Any = None) -> Any:
-        return imitation(module, x, site.kwargs.get("hx", state), **how)
-
-    return rewritten(site, forward)
-
-
-def _habit(site: Site, jax: str, torch: str, **how: Any) -> Iterator[Edit]:
-    """One edit for all cells that do something otherwise, and one for each that does it alone."""
-    yield Edit(jax, torch, _imitated(site, how=lambda _: how))
-    cells = _cells(site.module)
-    for one in cells if len(cells) > 1 else ():
-        line = f"{torch}: {one.removeprefix('_')} alone"
-        yield Edit(jax, line, _imitated(site, how=lambda c, one=one: how if c == one else {}))
-
-
-def stopped(site: Site) -> Iterator[Edit]:
-    """Edits that end the gradient on its way back through time."""
-    for where, kinds in {
-        "state": "RNN LSTM GRU",
-        "hidden state": "LSTM",
-        "cell state": "LSTM",
-        "new cell": "LSTM",
-        "kept share": "GRU",
-    }.items():
-        if _stem(site) in kinds.split():
-            line = f"the {where} detached in each step"
-            yield from _habit(site, "no stop_gradient of the state", line, stop=where)
-
-
-# The differences ------------------------------------------------------------------------------
-
-
 def _gate_order() -> tuple[float, float]:
     module, x = _layer("LSTM"), normal(B, T, I)
-    ours = module(x)[0]
-    return (
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module, gates="igfo"), x)),
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x)),
-    )
+    naive = _run("OptimizedLSTMCell", _lstm(module, gates="igfo"), x)
+    mended = _run("OptimizedLSTMCell", _lstm(module), x)
+    return gaps(module(x)[0], naive, mended)
 
 
 def _gate_orders(site: Site) -> Iterator[Edit]:
-    import torch
-
-    gates = GATES[_stem(site)]
+    gates = GATES[stem_of(site)]
     for touched, names in {
         "": "weight bias",
         " of the input's side": "_ih",
@@ -290,9 +99,9 @@ def _gate_orders(site: Site) -> Iterator[Edit]:
             said = ", ".join(gates[k] for k in order)
             right, line = (f"the rows{touched} in the order {o}" for o in (", ".join(gates), said))
             if touched:
-                yield Edit(right, line, _imitated(site, how=lambda _, r=rows: {"rows": r}))
+                yield Edit(right, line, imitated(site, how=lambda _, r=rows: {"rows": r}))
             else:
-                yield from _habit(site, right, line, rows=rows)
+                yield from habit(site, right, line, rows=rows)
 
 
 gate_order = Difference(
@@ -312,9 +121,8 @@ def _two_biases() -> tuple[float, float]:
     module, x = _layer("LSTM"), normal(B, T, I)
     ours = module(x)[0]
     one = _lstm(module, bias=module.bias_hh_l0)
-    return (
-        gap(ours, _run("OptimizedLSTMCell", one, x)),
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x)),
+    return gaps(
+        ours, _run("OptimizedLSTMCell", one, x), _run("OptimizedLSTMCell", _lstm(module), x)
     )
 
 
@@ -334,7 +142,7 @@ def _bias_counts(site: Site) -> Iterator[Edit]:
             names = ("bias_ih", "bias_hh")
             return own | {n: f * own[n] for n, f in zip(names, factors, strict=True)}
 
-        yield from _habit(site, "bias = bias_ih + bias_hh", what, rows=rows)
+        yield from habit(site, "bias = bias_ih + bias_hh", what, rows=rows)
 
 
 two_biases = Difference(
@@ -354,7 +162,7 @@ def _carry() -> tuple[float, float]:
     module, x = _layer("LSTM"), normal(B, T, I)
     hidden = module(x)[1][0][0]
     (c, h), _ = _run("OptimizedLSTMCell", _lstm(module), x, return_carry=True)
-    return gap(hidden, c), gap(hidden, h)
+    return gaps(hidden, c, h)
 
 
 def _carries(site: Site) -> Iterator[Edit]:
@@ -397,9 +205,6 @@ carry = Difference(
 
 
 def _bias_step() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax
-
     module, x, rate = _layer("LSTM").requires_grad_(), normal(B, T, I), 0.1
     module(x)[0].sum().backward()
     first, second = module.bias_ih_l0, module.bias_hh_l0
@@ -414,7 +219,7 @@ def _bias_step() -> tuple[float, float]:
         return [found[f"h{gate}"]["bias"] for gate in "ifgo"]
 
     theirs = np.concatenate(jax64(gradient, x, *jax.tree.leaves(params)))
-    return gap(ours, total.numpy() - rate * theirs), gap(ours, total.numpy() - 2 * rate * theirs)
+    return gaps(ours, total.numpy() - rate * theirs, total.numpy() - 2 * rate * theirs)
 
 
 bias_step = Difference(
@@ -435,16 +240,15 @@ def _forget_bias() -> tuple[float, float]:
     bias = module.bias_ih_l0 + module.bias_hh_l0
     more = bias.clone()
     more[H : 2 * H] += 1
-    return (
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module, bias=more), x)),
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module, bias=bias), x)),
-    )
+    naive = _run("OptimizedLSTMCell", _lstm(module, bias=more), x)
+    mended = _run("OptimizedLSTMCell", _lstm(module, bias=bias), x)
+    return gaps(ours, naive, mended)
 
 
 def _forget_biases(site: Site) -> Iterator[Edit]:
     line = "no 1 added to the forget gate's bias"
     for amount in (1.0, -1.0, 2.0):
-        yield from _habit(site, line, f"{amount:+g}", forget=amount)
+        yield from habit(site, line, f"{amount:+g}", forget=amount)
 
 
 forget_bias = Difference(
@@ -462,18 +266,16 @@ forget_bias = Difference(
 
 def _candidate() -> tuple[float, float]:
     module, x = _layer("GRU"), normal(B, T, I)
-    ours = module(x)[0]
-    return (
-        gap(ours, _run("GRUCell", _gru(module, summed=True), x)),
-        gap(ours, _run("GRUCell", _gru(module), x)),
-    )
+    naive = _run("GRUCell", _gru(module, summed=True), x)
+    mended = _run("GRUCell", _gru(module), x)
+    return gaps(module(x)[0], naive, mended)
 
 
 def _candidates(site: Site) -> Iterator[Edit]:
     line = "tanh(W_in x + b_in + r * (W_hn h + b_hn))"
     outside = "b_in + b_hn outside the product with r"
-    yield from _habit(site, line, outside, candidate="bias outside")
-    yield from _habit(site, line, "b_hn left out", candidate="no bias")
+    yield from habit(site, line, outside, candidate="bias outside")
+    yield from habit(site, line, "b_hn left out", candidate="no bias")
 
 
 candidate = Difference(
@@ -490,9 +292,6 @@ candidate = Difference(
 
 
 def _reset_before() -> tuple[float, float]:
-    import jax
-    import jax.numpy as jnp
-
     module, x = _layer("GRU"), normal(B, T, I)
     ours = module(x)[0]
 
@@ -510,15 +309,15 @@ def _reset_before() -> tuple[float, float]:
                 outputs.append(h)
             return jnp.stack(outputs, 1)
 
-        return jax64(run, x, *_rows(module).values())
+        return jax64(run, x, *rows_of(module).values())
 
-    return gap(ours, theirs(True)), gap(ours, theirs(False))
+    return gaps(ours, theirs(True), theirs(False))
 
 
 def _resets(site: Site) -> Iterator[Edit]:
     line = "r * (W_hn h + b_hn): the reset after the product"
-    yield from _habit(site, line, "W_hn (r * h) + b_hn", candidate="reset before")
-    yield from _habit(site, line, "W_hn (r * h) + r * b_hn", candidate="reset before, bias too")
+    yield from habit(site, line, "W_hn (r * h) + b_hn", candidate="reset before")
+    yield from habit(site, line, "W_hn (r * h) + r * b_hn", candidate="reset before, bias too")
 
 
 reset = Difference(
@@ -535,13 +334,11 @@ reset = Difference(
 
 
 def _nnx_gru() -> tuple[float, float]:
-    import jax
-    import torch
     from flax import nnx
 
     module, x = _layer("GRU"), normal(B, T, I)
     ours = module(x)[0]
-    rows = _rows(module)
+    rows = rows_of(module)
     bias = rows["bias_ih"].clone()
     bias[: 2 * H] += rows["bias_hh"][: 2 * H]
 
@@ -567,27 +364,22 @@ nnx_gru = Difference(
     fix_jax="nn.GRUCell of Linen, or a cell by hand",
     kinds="GRU|GRUCell",
     measure=_nnx_gru,
-    edits=lambda site: _habit(
-        site,
-        "a cell with b_hn: Linen's nn.GRUCell",
-        "bias_hh[2 * h:] = 0",
-        candidate="no bias",
+    edits=lambda site: habit(
+        site, "a cell with b_hn: Linen's nn.GRUCell", "bias_hh[2 * h:] = 0", candidate="no bias"
     ),
 )
 
 
 def _gru_gates() -> tuple[float, float]:
     module, x = _layer("GRU"), normal(B, T, I)
-    ours = module(x)[0]
-    return (
-        gap(ours, _run("GRUCell", _gru(module, gates="zrn"), x)),
-        gap(ours, _run("GRUCell", _gru(module), x)),
-    )
+    naive = _run("GRUCell", _gru(module, gates="zrn"), x)
+    mended = _run("GRUCell", _gru(module), x)
+    return gaps(module(x)[0], naive, mended)
 
 
 def _gru_orders(site: Site) -> Iterator[Edit]:
     yield from _gate_orders(site)
-    yield from _habit(site, "(1 - z) * n + z * h", "(1 - z) * h + z * n", update="1 - z")
+    yield from habit(site, "(1 - z) * n + z * h", "(1 - z) * h + z * n", update="1 - z")
 
 
 gru_gates = Difference(
@@ -607,10 +399,9 @@ def _reverse() -> tuple[float, float]:
     module, x = _layer("LSTM", bidirectional=True), normal(B, T, I)
     ours = module(x)[0][..., H:]
     params = _lstm(module, "_l0_reverse")
-    return (
-        gap(ours, _run("OptimizedLSTMCell", params, x, reverse=True)),
-        gap(ours, _run("OptimizedLSTMCell", params, x, reverse=True, keep_order=True)),
-    )
+    naive = _run("OptimizedLSTMCell", params, x, reverse=True)
+    mended = _run("OptimizedLSTMCell", params, x, reverse=True, keep_order=True)
+    return gaps(ours, naive, mended)
 
 
 def _directions(site: Site) -> Iterator[Edit]:
@@ -622,18 +413,18 @@ def _directions(site: Site) -> Iterator[Edit]:
         "their sum": lambda one, two: (one + two,),
         "their mean": lambda one, two: ((one + two) / 2,),
     }.items():
-        yield Edit(joined, line, _imitated(site, join=join))
+        yield Edit(joined, line, imitated(site, join=join))
 
     def other(cell: str) -> str:
         return cell.removesuffix("_reverse") if "_reverse" in cell else f"{cell}_reverse"
 
-    for jax, line, how in (
+    for right, line, how in (
         ("keep_order=True", "backward outputs in reversed time", {"reads": "left reversed"}),
         ("reverse=True, keep_order=True", "both forwards in time", {"reads": "forwards"}),
     ):
-        yield Edit(jax, line, _imitated(site, how=lambda _, h=how: h))
-    yield Edit(own, "weights swapped", _imitated(site, how=lambda c: {"cell": other(c)}))
-    one = _imitated(site, how=lambda c: {"cell": c.removesuffix("_reverse")})
+        yield Edit(right, line, imitated(site, how=lambda _, h=how: h))
+    yield Edit(own, "weights swapped", imitated(site, how=lambda c: {"cell": other(c)}))
+    one = imitated(site, how=lambda c: {"cell": c.removesuffix("_reverse")})
     yield Edit(own, "one set for both", one)
 
 
@@ -651,7 +442,6 @@ reverse = Difference(
 
 
 def _packed() -> tuple[float, float]:
-    import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     module, x, lengths = _layer("LSTM"), normal(B, T, I), torch.tensor([5, 3])
@@ -659,13 +449,13 @@ def _packed() -> tuple[float, float]:
     ours = pad_packed_sequence(module(packed)[0], batch_first=True)[0]
     theirs = _run("OptimizedLSTMCell", _lstm(module), x, {"seq_lengths": lengths.numpy()})
     valid = (np.arange(T) < lengths.numpy()[:, None])[..., None]
-    return gap(ours, theirs), gap(ours, np.where(valid, theirs, 0))
+    return gaps(ours, theirs, np.where(valid, theirs, 0))
 
 
 def _unheeded(site: Site, state: bool) -> Iterator[Edit]:
     if hasattr(site.inputs[0], "batch_sizes") and state == (site.output > 0):
         fix = final_state.fix_jax if state else packed.fix_jax
-        yield Edit(fix, "no pack_padded_sequence", _imitated(site, packed=False))
+        yield Edit(fix, "no pack_padded_sequence", imitated(site, packed=False))
 
 
 packed = Difference(
@@ -683,7 +473,6 @@ packed = Difference(
 
 
 def _final_state() -> tuple[float, float]:
-    import torch
     from torch.nn.utils.rnn import pack_padded_sequence
 
     module, x, lengths = _layer("LSTM"), normal(B, T, I), torch.tensor([5, 3])
@@ -693,7 +482,7 @@ def _final_state() -> tuple[float, float]:
         (_, h), _ = _run("OptimizedLSTMCell", _lstm(module), x, call, return_carry=True)
         return h
 
-    return gap(ours, theirs()), gap(ours, theirs(seq_lengths=lengths.numpy()))
+    return gaps(ours, theirs(), theirs(seq_lengths=lengths.numpy()))
 
 
 final_state = Difference(
@@ -712,11 +501,9 @@ final_state = Difference(
 
 def _time_axis() -> tuple[float, float]:
     module, x = _layer("LSTM", batch_first=False), normal(T, T, I)
-    ours = module(x)[0]
-    return (
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x)),
-        gap(ours, _run("OptimizedLSTMCell", _lstm(module), x, time_major=True)),
-    )
+    naive = _run("OptimizedLSTMCell", _lstm(module), x)
+    mended = _run("OptimizedLSTMCell", _lstm(module), x, time_major=True)
+    return gaps(module(x)[0], naive, mended)
 
 
 def _time_axes(site: Site) -> Iterator[Edit]:
@@ -749,12 +536,9 @@ time_axis = Difference(
 
 
 def _activation() -> tuple[float, float]:
-    import flax.linen as fnn
-    import jax
-
     module, x = _layer("RNN", nonlinearity="relu"), normal(B, T, I)
     ours = module(x)[0]
-    rows = _rows(module)
+    rows = rows_of(module)
     params = {
         "cell": {
             "i": {"kernel": rows["weight_ih"].T, "bias": rows["bias_ih"] + rows["bias_hh"]},
@@ -766,17 +550,15 @@ def _activation() -> tuple[float, float]:
         cell = fnn.SimpleCell(H, activation_fn=activation, param_dtype=np.float64)
         return flax64(fnn.RNN(cell), params, x)
 
-    return gap(ours, theirs(jax.numpy.tanh)), gap(ours, theirs(jax.nn.relu))
+    return gaps(ours, theirs(jax.numpy.tanh), theirs(jax.nn.relu))
 
 
 def _activations(site: Site) -> Iterator[Edit]:
-    import torch
-
     own = site.module.nonlinearity
     other = "tanh" if own == "relu" else "relu"
     for name, function in {other: getattr(torch, other), "no activation": lambda v: v}.items():
         right, line = f"activation_fn={own}", f"nonlinearity={name!r}"
-        yield from _habit(site, right, line, activation=function)
+        yield from habit(site, right, line, activation=function)
 
 
 activation = Difference(

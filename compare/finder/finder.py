@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compare.finder.cause import cause
+from compare.finder.compiler import compiled, uncompiled_is_right
 from compare.finder.found import Found, Origin
 from compare.finder.lint import lint
+from compare.finder.origin import locate
 from compare.finder.replay import Replay
 from compare.finder.sites import sites
 from compare.ladder import verdict as V
@@ -35,13 +37,13 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     (result,) = ladder.run(numerics=False, seeking=True)
     found = Found(result, lint=hints)
     if result.verdict != V.DIVERGED:
+        compiled(pair, found, progress)
         return found
     judge = ladder.judges["xla:cpu"]
     replay = Replay(pair, judge, progress)
     wrong = result.stages["weights"].verdict == V.DIVERGED
     if not wrong or result.stages["forward"].judged:
-        found.origin = replay.origin()
-        found.rows = replay.rows
+        found.origin, found.rows = locate(replay)
     if wrong:
         stage = result.stages["weights"]
         names = [text.partition(" ")[0] for _, text in stage.findings]
@@ -52,4 +54,6 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         progress("cause")
         found.sites = list(sites(replay, found.origin))
         found.cause, found.tried = cause(found.sites)
+        if found.cause is None and not wrong and uncompiled_is_right(pair, progress):
+            compiled(pair, found, progress)
     return found

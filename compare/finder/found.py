@@ -91,6 +91,9 @@ class Found:
     def window(self) -> Tensors:
         """The tensors around the origin: what the place was given, and what both sides made."""
         tensors: Tensors = {}
+        if self.origin is not None and not self.sites:
+            both = {"torch": self.origin.ours, "jax": self.origin.theirs}
+            tensors |= {side: value for side, value in both.items() if value is not None}
         for site in self.sites[:1]:
             tensors |= {"torch": site.ours, "jax": site.theirs}
             for index, value in enumerate(site.inputs):

@@ -15,7 +15,9 @@ import numpy as np
 from compare.capture.taps import Section, Tap
 from compare.errors import DiptychError
 from compare.ladder import verdict as V
+from compare.ladder.branches import branches
 from compare.ladder.bundle import Bundle, fingerprints
+from compare.ladder.coverage import summarise
 from compare.ladder.judge import Judge
 from compare.ladder.result import Result
 
@@ -134,7 +136,7 @@ def diff(ours: Bundle, theirs: Bundle, names: tuple[str, str] = ("A", "B")) -> R
         _mathematics(judge, ours, theirs)
     else:
         _numerics(judge, ours, theirs)
-    judge.summarise(list(ours.meta["trained"]), lambda name: True)
+    summarise(judge.result, list(ours.meta["trained"]), lambda name: True)
     for stage in result.stages.values():
         stage.applicable = bool(stage.judged or stage.numerics or stage.findings)
     return result
@@ -180,7 +182,8 @@ def _flips(judge: Judge, ours: Section, theirs: Section) -> int:
             for name, value in theirs.tensors.items()
             if name.startswith(prefix)
         }
-        for key, value in judge.branches(others, shapes, mode).items():
+        pairing = judge.result.pairing[mode]
+        for key, value in branches(others, shapes, pairing, judge.layout).items():
             count += int(np.count_nonzero((value > 0) != (mine[key] > 0)))
     return count
 

@@ -9,12 +9,16 @@ import numpy as np
 
 from compare.capture.taps import Section
 from compare.ladder import verdict as V
+from compare.ladder.branches import branches, judge_flips
+from compare.ladder.coverage import judge_movement, summarise
 from compare.ladder.dropout import findings, suspicions
 from compare.ladder.judge import Judge
 from compare.ladder.noise import mathematical_noise, moved, numerical_noise, together
 from compare.ladder.pair import REFERENCE, Pair, parse
 from compare.ladder.result import Result
 from compare.twin import generator
+
+UNCOMPILED = "operation by operation JAX's numbers are right: the difference is the compiler's"
 
 
 class Ladder:
@@ -32,18 +36,18 @@ class Ladder:
         progress: Callable[[str], None] = lambda _: None,
     ):
         self.pair, self.progress = pair, progress
-        twin = pair.twin
-        self.judges = {
-            name: Judge(
-                Result(twin.name, REFERENCE, name),
-                twin.layout,
-                twin.rename,
-                self._naming(name),
-                pair.uncounted(name),
-                pair.weights.modules if parse(name)[0] == "xla" else {},
-            )
-            for name in candidates
-        }
+        self.judges = {name: self._judge(name) for name in candidates}
+
+    def _judge(self, name: str) -> Judge:
+        pair, twin = self.pair, self.pair.twin
+        return Judge(
+            Result(twin.name, REFERENCE, name),
+            twin.layout,
+            twin.rename,
+            self._naming(name),
+            pair.uncounted(name),
+            pair.weights.modules if parse(name)[0] == "xla" else {},
+        )
 
     def _naming(self, candidate: str) -> Callable[[str], str]:
         if parse(candidate)[0] == "torch":
@@ -109,10 +113,10 @@ class Ladder:
         parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())
         trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
         if seeking and parted:
-            judge.summarise(trained)
+            summarise(judge.result, trained)
         else:
             self._climb(name, judge, runs, [each.trajectory() for each in runs])
-            judge.summarise(trained, self._visible)
+            summarise(judge.result, trained, self._visible)
         judge.result.stages["forward"].findings += [
             (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
             for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))
@@ -137,7 +141,7 @@ class Ladder:
             judge.judge(section, theirs, noise)
             given.still |= judge.zero
             if section.stage == "trajectory" and section.step == given.steps:
-                judge.judge_movement(section, given.state)
+                judge_movement(judge.result.stages["trajectory"], section, given.state)
             del section, theirs  # before the next are made
 
     def _dropout(self, name: str, run: Any, judge: Judge) -> None:
@@ -188,16 +192,30 @@ class Ladder:
     ) -> None:
         """Tier 2, against the float64 runs on each run's own branches."""
         noise, flips = numerical_noise(self.pair, dtype, self.progress)
-        for name, judge in judges.items():
+
+        def judged(name: str, judge: Judge) -> bool:
+            """Whether some tensor of the run is farther off than rounding takes it."""
             self.progress(f"{dtype} {name}")
             run = self.pair.run(name, dtype)
 
-            def taken(mode: str, run: Any = run, judge: Judge = judge) -> dict[str, np.ndarray]:
-                return judge.branches(run.branches[mode], kinks[mode], mode)
+            def taken(mode: str) -> dict[str, np.ndarray]:
+                return branches(
+                    run.branches[mode], kinks[mode], judge.result.pairing[mode], judge.layout
+                )
 
             truth = self.pair.run(REFERENCE, impose=taken)
             unit = V.UNIT["tf32" if self.pair.precision == "default" and "cuda" in name else dtype]
             for section, exact in together(run, truth):
                 judge.judge_numerics(section, exact, noise, unit)
                 del section, exact
-            judge.judge_flips(truth.flips, flips, unit)
+            judge_flips(judge.result.stages["forward"], truth.flips, flips, unit)
+            stages = judge.result.stages.values()
+            return any(j.verdict == V.DIVERGED for stage in stages for j in stage.numerics)
+
+        for name, judge in judges.items():
+            framework, _, mode = parse(name)
+            if judged(name, judge) and framework == "xla" and mode != "eager":
+                apart = self._judge(f"{name}+eager")
+                apart.meet(judge.result.info, judge.result.others)
+                if not judged(f"{name}+eager", apart):
+                    judge.result.stages["forward"].findings.append((V.DIVERGED, UNCOMPILED))

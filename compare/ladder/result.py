@@ -63,6 +63,7 @@ class Result:
     lifted: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
     dropout: str = ""
+    compiler: bool = False
 
     @property
     def verdict(self) -> str:
@@ -70,9 +71,11 @@ class Result:
 
     @property
     def kind(self) -> str | None:
-        """What diverged: "mathematics", or "numerics" where float64 agrees."""
+        """What diverged: "mathematics", "numerics" where float64 agrees, the "compiler" alone."""
         if self.verdict != V.DIVERGED:
             return None
+        if self.compiler:
+            return "compiler"
         exact = [j.verdict for stage in self.stages.values() for j in stage.judged]
         shown = [v for s in self.stages.values() if not s.numerics for v, _ in s.findings]
         return "mathematics" if V.DIVERGED in (*exact, *shown) else "numerics"

@@ -170,24 +170,25 @@ def _jax(pair: Any, phase: Phase, calls: int) -> tuple[Draws, Layers]:
     import flax.linen as fnn
     import jax
 
+    from compare.capture.compiler import jit
+    from compare.capture.jax_forward import forward, rooted
     from compare.capture.jax_masks import Own
     from compare.capture.jaxpr import Walk
 
     run = pair.run("xla:cpu", "float64", inputs=True)
     walks: list[Walk] = []
-    with run._context():
+    with run.context():
         variables, (inputs, _) = run._variables(), run._batch(pair.given.batch)
 
-        def forward(key: Any) -> Any:
-            run.key = key
-            return run._forward(variables, inputs, phase.call, True)[0]
+        def train(key: Any) -> Any:
+            return forward(pair.twin, run.model, variables, inputs, phase.call, True, key)[0]
 
-        closed = jax.make_jaxpr(forward)(jax.random.key(0))
-        used, _ = run._random(closed)
+        closed = jax.make_jaxpr(train)(jax.random.key(0))
+        used, _ = run.programs.random(closed)
 
-        @jax.jit
+        @jit
         def once(key: Any) -> Any:
-            walk = Walk(inputs=True, root=run._rooted(), sampler=Own(None, used))
+            walk = Walk(inputs=True, root=rooted(run.model), sampler=Own(None, used))
             walk.run(closed, [key])
             walks.append(walk)
             layers = {

@@ -129,9 +129,9 @@ def _torch(arrays: Iterable[np.ndarray]) -> tuple:
 
 @cache
 def _jitted(model: Any) -> Callable:
-    import jax
+    from compare.capture.compiler import jit
 
-    return jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, train=False))
+    return jit(lambda variables, *inputs: model.apply(variables, *inputs, train=False))
 
 
 @cache
@@ -142,8 +142,7 @@ def _apply(model: Any) -> Callable:
 
 @cache
 def _step() -> Callable:
-    import jax
-
+    from compare.capture.compiler import jit
     from jaxnn.training.steps import train_step
 
-    return jax.jit(train_step, static_argnames="loss")
+    return jit(train_step, static_argnames="loss")

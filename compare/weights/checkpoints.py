@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.errors import bad, reason
+from compare.errors import EXTRAS, bad, install, reason
 from compare.weights import files
 
 
@@ -29,7 +29,7 @@ def need(module: str, extra: str, path: Any) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        remedy = f'install it with: pip install "diptych[{extra}]"'
+        remedy = f"install it with: {install(*EXTRAS[extra])}"
         raise bad(path, f"needs {package} ({reason(error)})", remedy) from error
 
 
@@ -55,7 +55,7 @@ def read_safetensors(path: Any) -> dict[str, np.ndarray]:
 def bfloat16(path: Any, name: str) -> np.dtype:
     dtype = files.bfloat16()
     if dtype is None:
-        remedy = "install it with: pip install ml_dtypes"
+        remedy = f"install it with: {install('ml_dtypes')}"
         raise bad(path, f"{name!r} is bfloat16, which needs ml_dtypes", remedy)
     return dtype
 

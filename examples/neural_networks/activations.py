@@ -179,7 +179,7 @@ with lesson("relu") as same:
     same.holds("is 0", at_zero["relu(z)"] == (0, 0))
     same.holds("|z|: 1 and 0", at_zero["(z + |z|) / 2"] == (1, 0.5))
     # PyTorch's clamp counted its bound as inside, until version 2.14.
-    clamped = 0 if torch.__version__ >= (2, 14) else 1
+    clamped = 0 if torch.__version__ >= "2.14" else 1
     same.holds(f"clipping: a half and {clamped}", at_zero["clip(z, min=0)"] == (0.5, clamped))
 
     # A unit is dead when no example reaches it: its sum is negative for all of them, its slope 0,

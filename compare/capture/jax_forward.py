@@ -1,0 +1,156 @@
+"""JAX's model called: its layers tagged on the way, and the call traced, with its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from jax.ad_checkpoint import checkpoint_name
+
+from compare.capture import bring
+from compare.capture.jax_model import (
+    Variables,
+    collected,
+    key_name,
+    method_of,
+    mode_keywords,
+)
+from compare.capture.jaxpr import tag
+from compare.errors import DiptychError
+from compare.twin import Phase, Twin
+
+
+def _intercept(
+    call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+) -> Any:
+    """Tags what modules return; Linen calls it around every method."""
+    name, path = context.method_name, "/".join(context.module.path)
+    kind = type(context.module).__name__
+    if name != "__call__" or not path:
+        return call(*args, **kwargs)
+    args = tuple(
+        tagged(arg, path, f":in.{i}" if len(args) > 1 else ":in", kind)
+        for i, arg in enumerate(args)
+    )
+    return tagged(call(*args, **kwargs), path, "", kind)
+
+
+def tagged(value: Any, path: str, prefix: str, kind: str) -> Any:
+    tagged: dict[int, Any] = {}  # a leaf that is returned twice is one value, with one gradient
+
+    def one(keys: tuple, leaf: Any) -> Any:
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            return leaf
+        suffix = prefix + "".join(f".{key_name(k)}" for k in keys)
+        name = tag(path, suffix, kind)
+        tagged[id(leaf)] = checkpoint_name(tagged.get(id(leaf), leaf), name)
+        return tagged[id(leaf)]
+
+    mapped = jax.tree_util.tree_map_with_path(one, value)
+    return jax.tree.map(lambda leaf, new: tagged.get(id(leaf), new), value, mapped)
+
+
+def forward(
+    twin: Twin,
+    model: Any,
+    variables: Variables,
+    inputs: list,
+    call: str | None,
+    train: bool,
+    key: Any = None,
+) -> tuple:
+    """Outputs and the collections as the call leaves them.
+
+    Args:
+      key: of the model's own random numbers; default a fixed one.
+    """
+    collections = {k: v for k, v in variables.items() if k != "params"}
+    with nn.intercept_methods(_intercept):
+        if isinstance(model, nn.Module):
+            method = method_of(twin, call, train)
+            mode: dict[str, Any] = mode_keywords(model, train, method)
+            mutable = list(collections) if train else False
+            # "params" stands in for every collection; "dropout" is what a model may ask for.
+            names = ("params", "dropout") if train else ("params",)
+            key = jax.random.key(0) if key is None else key
+            rngs = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+            mode |= {"method": method, "mutable": mutable, "rngs": rngs}
+            result = model.apply(variables, *inputs, **mode)
+            return result if train else (result, collections)
+        if bring.is_module(model):
+            return _brought(twin, model, variables, inputs, call, train)
+        apply, tree = model, {}
+        if isinstance(model, tuple):
+            apply, tree = model[0], _given_tree(model, variables)
+        if twin.jax_call:
+            return twin.jax_call(apply, tree, *inputs, train=train), collections
+        return (apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)), collections
+
+
+def _brought(
+    twin: Twin, model: Any, variables: Variables, inputs: list, call: str | None, train: bool
+) -> tuple:
+    """The same of an NNX or Equinox module, from a copy that holds the variables."""
+    module = bring.filled(model, variables, train)
+    with bring.marking(tagged):
+        if twin.jax_call:
+            output = twin.jax_call(module, *inputs, train=train)
+        else:
+            mode = mode_keywords(module, train, call)
+            output = getattr(module, call or "__call__")(*inputs, **mode)
+    if bring.is_nnx(module):
+        return output, bring.collections(module)
+    return output, {k: v for k, v in variables.items() if k != "params"}
+
+
+def _given_tree(model: Any, variables: Variables) -> Any:
+    """The variables of an (apply, variables) pair, in the structure that the user gave."""
+    given = model[1]
+    flat = flatten_dict(variables)
+    if not collected(given):
+        flat = {path[1:]: value for path, value in flat.items()}
+    paths = jax.tree_util.tree_flatten_with_path(given)[0]
+    leaves = [flat[tuple(key_name(key) for key in path)] for path, _ in paths]
+    return jax.tree.unflatten(jax.tree.structure(given), leaves)
+
+
+def traced(twin: Twin, model: Any, dtype: Any, phase: Phase | None, args: tuple) -> tuple[Any, Any]:
+    """The jaxpr of forward (and loss) with every layer tagged, and its output's shapes.
+
+    Args:
+      dtype: of the loss.
+      phase: the update in whose training pass; None for the pass in eval mode.
+      args: variables, inputs, targets, arrays of the default loss.
+    """
+
+    def run(variables: Variables, inputs: list, targets: list, drawn: list) -> Any:
+        call = phase.call if phase else twin.call
+        output, collections = forward(twin, model, variables, inputs, call, phase is not None)
+        if phase is None:
+            return output
+        with jax.named_scope("loss"):
+            loss = twin.objective("jax", phase.loss)
+            if loss is None:
+                floats = [
+                    x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.floating)
+                ]
+                if len(floats) != len(drawn):
+                    counts = f"JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
+                    raise DiptychError(f"{twin.name}: {counts}")
+                products = [(x * c).sum() for x, c in zip(floats, drawn, strict=True)]
+                value = sum(products, jnp.zeros((), dtype))
+            else:
+                value = loss(output, *targets, *drawn)
+        return value, output, collections
+
+    return jax.make_jaxpr(run, return_shape=True)(*args)
+
+
+def rooted(model: Any) -> bool:
+    """Whether Linen opens the name stack with the root module's own name."""
+    apply = model[0] if isinstance(model, tuple) else None
+    return isinstance(getattr(apply, "__self__", model), nn.Module)

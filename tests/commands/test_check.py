@@ -1,0 +1,69 @@
+"""`diptych check` and `report`: verdicts as exit codes, and what is written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compare.commands.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "code"),
+    [("right", "SAME", 0), ("slipped", "DIVERGED", 1), ("hollow", "INCONCLUSIVE", 3)],
+)
+def test_the_exit_code_is_the_verdict(name, verdict, code, capsys, tmp_path):
+    out = tmp_path / "deep" / "out"
+    assert main(["check", f"porter_pairs:{name}", "--steps", "2", "--out", str(out)]) == code
+    shown = capsys.readouterr().out
+    assert shown.startswith("diptych ")
+    assert f"porter_pairs:{name}" in shown
+    last = shown.splitlines()[-1]
+    assert last.startswith(verdict)
+    assert last.endswith(f"next: diptych find porter_pairs:{name}") == (code == 1)
+    report = json.loads((out / "report.json").read_text())
+    assert report["verdict"] == verdict
+    assert (out / "report.html").read_text().startswith("<!")
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json"]
+
+    page = tmp_path / "again.html"
+    again = ["report", str(out / "report.json"), "--html", str(page)]
+    assert main(again) == code
+    assert capsys.readouterr().out == shown
+    assert page.read_bytes() == (out / "report.html").read_bytes()
+
+
+def test_a_function_that_gives_a_twin_is_called(capsys):
+    assert main(["check", "porter_pairs:function", "--steps", "1", "-q"]) == 0
+    assert capsys.readouterr().out.startswith("SAME")
+
+
+def test_json_alone_is_on_the_standard_output(capsys, tmp_path):
+    path = tmp_path / "report.json"
+    for argv in (["--json"], ["--json=-"], ["--json", "-"]):
+        assert main(["check", *argv, "porter_pairs:right", "--steps", "1"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["schema"] == 1
+    assert main(["check", "porter_pairs:right", "--json", str(path), "--steps", "1"]) == 0
+    assert "porter_pairs:right" in capsys.readouterr().out
+    assert json.loads(path.read_text())["twins"] == report["twins"]
+
+
+def test_the_quickstart_does_what_it_says(monkeypatch, capsys):
+    done = subprocess.run(
+        [sys.executable, "examples/quickstart.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the port is SAME, with the slip it is DIVERGED" in done.stdout
+    monkeypatch.chdir(ROOT)
+    assert main(["check", "examples.quickstart:encoder", "-q"]) == 0
+    assert main(["check", "examples.quickstart:slipped", "-q"]) == 1
+    capsys.readouterr()

@@ -1,0 +1,34 @@
+"""`diptych convert`: there and back, and by configuration."""
+
+import json
+
+import numpy as np
+
+from compare.commands.cli import main
+from compare.weights import torch_files
+
+
+def test_convert(capsys, tmp_path):
+    there, back = str(tmp_path / "there.msgpack"), str(tmp_path / "back.pt")
+    name = "foundations/mlp"
+    assert main(["convert", name, "good.pt", there, "--small"]) == 0
+    assert capsys.readouterr().out.startswith("good.pt -> ")
+    assert main(["convert", name, there, back, "--small", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["source"], done["target"], done["read"]) == ("Flax", "PyTorch", 6)
+    one, two = torch_files.read_torch("good.pt"), torch_files.read_torch(back)
+    assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in two.items()}
+    config = ["--config", "in_features=64", "--config", "hidden=(32, 16)"]
+    assert main(["convert", name, "good.pt", there, *config]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_convert_by_configuration(tmp_path, capsys):
+    target = str(tmp_path / "a.safetensors")
+    torch_files.write_torch(
+        tmp_path / "one.pt",
+        {"layers.0.weight": np.ones((3, 784), "f4"), "layers.0.bias": np.ones(3, "f4")},
+    )
+    line = ["convert", "foundations/mlp", str(tmp_path / "one.pt"), target, "-q"]
+    assert main([*line, "--config", "hidden=()", "--config", "out_features=3"]) == 0
+    assert capsys.readouterr() == ("", "")

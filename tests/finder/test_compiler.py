@@ -1,0 +1,83 @@
+"""The compiler is the cause where compiled JAX differs and the same uncompiled does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+import torch
+
+from compare import Array, Twin, check, find
+from compare.ladder.verdict import DIVERGED, SAME
+from tests.capture.test_compiler import WRONG
+from tests.miscompiled import betrayed, squares, torch_squares
+
+
+def twin(wrong: Any) -> Twin:
+    return Twin(
+        torch=lambda x: torch.tanh(x).mean(1),
+        jax=lambda x: jnp.tanh(wrong(x)).mean(1),
+        inputs={"x": Array((6, 40))},
+    )
+
+
+def rows(count: int) -> Twin:
+    inputs = {"matrix": Array((3, 3)), "rows": Array((count, 3))}
+    return Twin(torch=torch_squares, jax=squares, inputs=inputs, name="rows")
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(40_000, id="40000")])
+def test_a_right_port_that_the_pinned_version_compiles_wrongly(count: int, tmp_path):
+    report = find(rows(count), folder=tmp_path / "evidence")
+    if not WRONG or count == 40:
+        assert report.verdict == SAME
+        return
+    assert report.verdict == DIVERGED
+    entry, cause = report.twins[0], report.cause
+    assert entry["class"] == "compiler"
+    assert entry["origin"]["jax"] == "dot_general, integer_pow, reduce_sum"
+    assert entry["origin"]["jax_source"].startswith("tests/miscompiled.py:")
+    assert (cause["code"], cause["confirmed"], cause["after"]) == ("XLA-01", True, 0)
+    assert 'compiler_options={"xla_cpu_experimental_ynn_fusion_type": ""}' in cause["fix"]
+    assert "jaxlib 0.11.0 or newer" in cause["fix"]
+    stages = {stage["name"]: stage["verdict"] for stage in entry["stages"]}
+    assert stages["forward"] == DIVERGED
+    assert stages["gradients"] == SAME
+    assert (tmp_path / "evidence" / "repro.py").is_file()
+
+
+def test_the_ladder_itself_is_compiled_rightly():
+    assert check(rows(17_000)).verdict == SAME
+
+
+def test_any_other_mistake_of_a_compiler_is_found_by_running_without_it():
+    report = find(twin(betrayed("ladder")))
+    assert report.verdict == DIVERGED
+    assert report.cause["code"] == "XLA-01"
+    assert report.origin["jax"] == "betrayed_ladder"
+    assert report.cause["fix"].startswith("run it without jax.jit")
+
+
+def test_a_mistake_in_float32_alone():
+    wrong = twin(betrayed("narrow", "float32"))
+    report = find(wrong)
+    assert report.cause["code"] == "XLA-01"
+    assert "in float32" in report.first_line()
+    checked = check(wrong)
+    assert checked.twins[0]["class"] == "numerics"
+    forward = next(s for s in checked.twins[0]["stages"] if s["name"] == "forward")
+    assert any("the difference is the compiler's" in line for line in forward["findings"])
+
+
+def test_a_wrong_port_is_not_excused():
+    report = find(twin(lambda x: x * 1.001))
+    assert report.verdict == DIVERGED
+    assert report.cause["code"] != "XLA-01"
+    numerics = check(twin(lambda x: (x.astype(jnp.bfloat16) if x.dtype == jnp.float32 else x) * 1))
+    forward = next(s for s in numerics.twins[0]["stages"] if s["name"] == "forward")
+    assert not any("compiler" in line for line in forward["findings"])
+
+
+def test_a_clean_pair_is_the_same():
+    assert find(twin(lambda x: x)).verdict == SAME

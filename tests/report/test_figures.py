@@ -1,0 +1,29 @@
+"""Figures as people read them."""
+
+import pytest
+
+from compare.report import figures
+
+
+@pytest.mark.parametrize(
+    ("value", "difference", "limit", "ratio"),
+    [
+        (None, "-", "-", "-"),
+        (0.0, "0", "0", "0"),
+        (2.7e-15, "2.7e-15", "2.7e-15", "0.0"),
+        (1e-9, "1.0e-09", "1e-09", "0.0"),
+        (0.41, "4.1e-01", "4.1e-01", "0.4"),
+        (0.999, "1.0e+00", "1e+00", "0.99"),
+        (1.001, "1.0e+00", "1e+00", "1.01"),
+        (2213.0, "2.2e+03", "2.2e+03", "2.2e+03"),
+        ("inf", "inf", "inf", "inf"),
+        ("nan", "nan", "nan", "nan"),
+        ("-inf", "-inf", "-inf", "-inf"),
+        ("?", "-", "-", "-"),
+        (True, "-", "-", "-"),
+    ],
+)
+def test_figures(value, difference, limit, ratio):
+    assert figures.difference(value) == difference
+    assert figures.limit(value) == limit
+    assert figures.ratio(value) == ratio
