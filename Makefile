@@ -4,11 +4,13 @@ PYTHON ?= $(shell python3.11 -c 1 2>/dev/null && echo python3.11 || echo python3
 JOBS ?= 2
 # Threads of each test process: the workers already share the cores.
 THREADS ?= 1
+# Where `make newest` keeps its Debian, some 4 GB.
+NEWEST ?= $(HOME)/.cache/diptych/newest
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help check test examples fuzz faults wheel lint format clean
+.PHONY: help check test examples fuzz faults newest wheel lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -29,6 +31,9 @@ fuzz: $(INSTALLED) ## the blocks on hundreds of drawn inputs
 faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and false alarms
 	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv
 	$(BIN)/python -m tests.faults.clean --out results/clean_finds.tsv
+
+newest: ## the suite, every twin and every lesson on the newest versions, in a Debian of its own
+	tests/newest.sh $(NEWEST)
 
 wheel: $(INSTALLED) ## build the package that pip installs, into dist/
 	rm -rf build dist diptych.egg-info

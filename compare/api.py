@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from compare.capture.environment import environment
+from compare.discover import told
 from compare.errors import DiptychError, lacking, need
 from compare.ladder.verdict import worst
 from compare.report.entries import twin_dict
@@ -128,6 +130,13 @@ def lasted(started: float) -> dict[str, Any]:
     }
 
 
+def crash(name: str, error: Exception) -> dict[str, str]:
+    """What a report says of a twin that could not be run to its end."""
+    if os.environ.get("DIPTYCH_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    return {"twin": name, "error": told(error)}
+
+
 def check(
     *twins: Twin,
     seed: int = 0,
@@ -153,11 +162,12 @@ def check(
       finished: called with each entry of the report as it stands.
 
     Returns:
-      The report; it raises nothing, see `Report.raise_for_verdict`.
+      The report; it raises nothing, see `Report.raise_for_verdict`. Of several twins one that
+      crashes stands in its `crashed`, and the others are run.
 
     Raises:
-      DiptychError: for a twin that cannot be built or run, an unknown backend, or a framework that
-        is not installed, unless it is that of one candidate among others.
+      DiptychError: for a single twin that cannot be built or run, an unknown backend, or a
+        framework that is not installed, unless it is that of one candidate among others.
     """
     from compare.ladder.ladder import Ladder
     from compare.ladder.pair import Pair
@@ -173,21 +183,34 @@ def check(
         raise DiptychError(f"no backend can run: {skipped[0]['backend']}: {skipped[0]['reason']}")
     if any(name.startswith("xla") for name in runnable):
         prepare()
-    started, entries, seconds = time.time(), [], {}
-    for twin in twins:
-        name, began = twin.name or "twin", time.time()
-        progress(name, "building")
+    started, entries, crashed, seconds = time.time(), [], [], {}
+
+    def climb(twin: Twin, name: str) -> list[dict[str, Any]]:
         pair = Pair(twin.published() if full else twin, seed, steps, precision)
-        ladder = Ladder(pair, runnable, lambda doing, n=name: progress(n, doing))
-        for result in ladder.run():
+        found = []
+        for result in Ladder(pair, runnable, lambda doing: progress(name, doing)).run():
             entry = twin_dict(result, optimizers(twin))
             if stages is not None:
                 entry["stages"] = [s for s in entry["stages"] if s["name"] in set(stages)]
                 entry["verdict"] = worst(s["verdict"] for s in entry["stages"])
-            entries.append(entry)
+            found.append(entry)
+        return found
+
+    for twin in twins:
+        name, began = twin.name or "twin", time.time()
+        progress(name, "building")
+        try:
+            found = climb(twin, name)
+        except Exception as error:
+            if len(twins) == 1:
+                raise
+            crashed.append(crash(name, error))
+            continue
+        finally:
+            gc.collect()  # runs and their compiled programs refer to each other
+        entries += found
+        for entry in found:
             finished(entry)
-        del pair, ladder
-        gc.collect()  # runs and their compiled programs refer to each other
         seconds[name] = round(time.time() - began, 1)
     where = environment() | {"seed": seed, "matmul": precision, "size": "full" if full else "small"}
-    return Report(entries, skipped, where, lasted(started) | {"twins": seconds})
+    return Report(entries, skipped, where, lasted(started) | {"twins": seconds}, crashed)

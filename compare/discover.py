@@ -82,7 +82,7 @@ def _twins(room: str) -> dict[str, Twin]:
     try:
         names = vars(importlib.import_module(module))
     except Exception as error:
-        what = f"{type(error).__name__}: {reason(error)}{blame(error)}"
+        what = told(error)
         raise DiptychError(f"compare/twins/{room}.py cannot be imported ({what})") from error
     return {
         f"{room}:{name}": dataclasses.replace(twin, name=f"{room}:{name}")
@@ -124,7 +124,7 @@ def _porter(spec: str, module: str, name: str) -> Twin:
         try:
             found = found()
         except Exception as error:
-            what = f"{type(error).__name__}: {reason(error)}{blame(error)}"
+            what = told(error)
             raise DiptychError(f"{spec} could not be called without arguments ({what})") from error
         if not isinstance(found, Twin):
             raise DiptychError(f"{spec} gives a {type(found).__name__}, not a Twin")
@@ -149,7 +149,7 @@ def _imported(spec: str, module: str) -> Any:
         end = f"; {remedy}" if remedy else ""
         raise DiptychError(f"{spec}: {module} cannot be imported ({what}){end}") from error
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {reason(error)}{blame(error)}"
+        what = told(error)
         hidden = "'compare'" in str(error) and Path(here, "compare.py").is_file()
         end = "; diptych's own compare hides your compare.py: rename it" if hidden else ""
         raise DiptychError(f"{spec}: {module} cannot be imported ({what}){end}") from error
@@ -165,6 +165,15 @@ def _attribute(spec: str, module: Any, name: str) -> Any:
             raise DiptychError(f"{spec}: {module.__name__} has no {part}; {hint}")
         found = getattr(found, part)
     return found
+
+
+def told(error: BaseException) -> str:
+    """What an error is, in one line: a `DiptychError` as it stands, else with the user's line."""
+    if isinstance(error, DiptychError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and (line := cure(error)):
+        return line
+    return f"{type(error).__name__}: {reason(error)}{blame(error)}"
 
 
 def blame(error: BaseException) -> str:

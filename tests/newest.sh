@@ -15,11 +15,18 @@ if [ -z "${DIPTYCH_UNSHARED:-}" ]; then
   DIPTYCH_UNSHARED=1 exec unshare --mount --propagation private "$0" "$root" "$@"
 fi
 
+mkdir -p "$(dirname "$root")"
+exec 9> "$root.lock"
+flock -n 9 || { echo "$root is in use by another run" >&2; exit 1; }
+
 if [ ! -e "$root/bootstrapped" ]; then
   mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
     grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 || true)
+  [ -e "$root/.diptych" ] || [ -z "$(ls -A "$root" 2>/dev/null)" ] ||
+    { echo "$root holds something else: name a folder that is empty or not there yet" >&2; exit 1; }
   rm -rf "$root"
   mkdir -p "$root"
+  touch "$root/.diptych"
   debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,git forky "$root" \
     "${mirror:-http://deb.debian.org/debian}" /usr/share/debootstrap/scripts/sid
   touch "$root/bootstrapped"
@@ -43,8 +50,9 @@ fi
 # A copy of the tree as it stands: nothing that is written there touches this checkout.
 rm -rf "$root/diptych"
 mkdir "$root/diptych"
-git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} sh -c '[ ! -e "{}" ] || echo "{}"' |
-  tar -c -T - | tar -x -C "$root/diptych"
+git ls-files -z --cached --others --exclude-standard |
+  xargs -0 sh -c 'for file; do [ ! -e "$file" ] || printf "%s\0" "$file"; done' sh |
+  tar -c --null -T - | tar -x -C "$root/diptych"
 if [ ! -e "$root/installed" ] || ! cmp -s pyproject.toml "$root/installed"; then
   within python -m pip install --quiet --disable-pip-version-check -e '/diptych[all,examples,dev]'
   cp pyproject.toml "$root/installed"
@@ -55,7 +63,9 @@ if [ $# -gt 0 ]; then
   run "$@"
   exit
 fi
-run diptych doctor
-run python -m pytest -n 2 --dist worksteal
-run diptych check --out .
-run python -m examples
+failed=0
+run diptych doctor || failed=1
+run python -m pytest -n 2 --dist worksteal || failed=1
+run diptych check --out . || failed=1
+run python -m examples || failed=1
+exit $failed

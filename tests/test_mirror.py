@@ -147,9 +147,11 @@ def test_signatures(room, name):
     if not here("torchref", ours):
         # The framework's own: what the mirror takes, that takes, with the same defaults.
         known = {} if inspect.isbuiltin(ours) else parameters(ours)  # C functions have no signature
-        for keyword, default in parameters(theirs).items():
-            if keyword in known:
-                assert known[keyword] == default, keyword
+        shared = known.keys() & parameters(theirs).keys()
+        if not shared:
+            pytest.skip("torch's own function shows no keyword that could be compared")
+        for keyword in shared:
+            assert known[keyword] == parameters(theirs)[keyword], keyword
         return
     assert list(parameters(ours).items()) == list(parameters(theirs).items())
 

@@ -276,8 +276,7 @@ def test_what_needs_both_frameworks(environments, tmp_path, name, line):
     ["show cnn/lenet --weights -q", "convert layers/linear:Linear weights.safetensors a.msgpack"],
 )
 def test_what_maps_weights(environments, bundles, name, line):
-    """It says of one framework after the other that it is missing."""
-    refused(run(environments, name, line, bundles), JAX if name == "torch" else TORCH)
+    refused(run(environments, name, line, bundles), LACKING[name])
 
 
 def test_a_capture_of_jax_says_what_it_takes_from_pytorch(environments, tmp_path):

@@ -103,8 +103,14 @@ class Programs:
     def _program(self, mode: str, make: Callable[[], Callable]) -> Callable:
         if mode not in self._programs:
             program = make()
-            self._programs[mode] = jit(program, self.device) if self.jit else program
+            self._programs[mode] = self._jitted(program) if self.jit else program
         return self._programs[mode]
+
+    def _jitted(self, program: Callable) -> Callable:
+        """In float64, where mathematics are judged, so that it is right; else as users compile it:
+        their numerics are judged, and XLA's own sums of float32 are less exact than the fused ones.
+        """
+        return jit(program, self.device) if self.lift else jax.jit(program)
 
     def random(self, closed: Any) -> tuple[frozenset[Any], dict[str, None]]:
         """The masks that a traced program draws, and where it draws other numbers."""
@@ -124,7 +130,7 @@ class Programs:
         sampler = samplers[-1]
         found = Plan(mode, self.given.draws.get(mode, []))
         if sampler.sites:
-            values = jax.tree.map(np.asarray, jit(seen, self.device)(*args))
+            values = jax.tree.map(np.asarray, self._jitted(seen)(*args))
             images = any(is_image(self.twin, name) for name in self.twin.inputs)
             found = plan(mode, found.ours, sampler.sites, values, images, self.twin.layout)
         found.noise = self.random(closed)[1]

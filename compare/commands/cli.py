@@ -176,9 +176,8 @@ def _broken_pipe() -> int:
 
 
 def _crash(error: Exception) -> str:
-    from compare.discover import blame
-    from compare.errors import reason
+    from compare.discover import told
 
     hint = "" if os.environ.get("DIPTYCH_TRACEBACK") == "1" else "; DIPTYCH_TRACEBACK=1 shows more"
     whose = "".join(f"{note}: " for note in getattr(error, "__notes__", []) if "\n" not in note)
-    return f"{whose}{type(error).__name__}: {reason(error)}{blame(error)}{hint}"
+    return f"{whose}{told(error)}{hint}"

@@ -20,7 +20,7 @@ def add(subparsers: Subparsers) -> None:
             ("diptych report report.json --html page.html", "as a page"),
             ("diptych report report.json -q", "the verdict alone"),
         ],
-        "The exit code is that of the check: 0 same, 1 diverged, 3 inconclusive.",
+        "The exit code is that of the check: 0 same, 1 diverged, 2 a twin crashed, 3 inconclusive.",
     )
     parser.add_argument("path", metavar="PATH", help="a report.json")
     parser.add_argument("--html", metavar="PATH", help="write the page")
@@ -28,7 +28,7 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from compare.errors import bad
-    from compare.report.report import EXIT
+    from compare.report.report import CRASH, EXIT
 
     saved = read(args.path)
     for path in (args.html, args.json):
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         _show(args, saved)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise bad(args.path, f"is incomplete ({error!r})", "write it again") from error
-    return EXIT[saved["verdict"]]
+    return CRASH if saved.get("crashed") else EXIT[saved["verdict"]]
 
 
 def _show(args: argparse.Namespace, saved: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def read(path: str) -> dict[str, Any]:
       DiptychError: no report, one of another schema, or an incomplete one.
     """
     from compare.errors import bad, reason
-    from compare.ladder.verdict import worst
+    from compare.ladder.verdict import INCONCLUSIVE, worst
     from compare.report.report import EXIT, SCHEMA
     from compare.weights.files import existing_file
 
@@ -88,7 +88,8 @@ def read(path: str) -> dict[str, Any]:
     for number, each in enumerate(saved["twins"], 1):
         if not _whole(each, list(EXIT)):
             raise bad(path, f"its twin {number} is incomplete", "write it again")
-    if saved["verdict"] != worst(each["verdict"] for each in saved["twins"]):
+    unknown = [INCONCLUSIVE for _ in saved.get("crashed") or []]
+    if saved["verdict"] != worst([*(each["verdict"] for each in saved["twins"]), *unknown]):
         raise bad(path, "its verdict is not that of its twins", "write it again")
     return saved
 

@@ -51,7 +51,7 @@ def check(
       finished: called with each entry, in the order of `names`.
 
     Raises:
-      DiptychError: what a twin raises, or that a process was killed.
+      DiptychError: a process was killed.
     """
     started, reports = time.time(), []
     # A fork would copy JAX's threads in whatever state they are.
@@ -76,7 +76,9 @@ def check(
     entries = [entry for report in reports for entry in report.twins]
     seconds = {name: spent for report in reports for name, spent in report.run["twins"].items()}
     run = api.lasted(started) | {"twins": seconds}
-    return Report(entries, reports[0].skipped, reports[0].environment, run)
+    whole = next((report for report in reports if not report.crashed), reports[0])
+    crashed = [crash for report in reports for crash in report.crashed]
+    return Report(entries, whole.skipped, whole.environment, run, crashed)
 
 
 def _begin(threads: int) -> None:
@@ -91,7 +93,10 @@ def _begin(threads: int) -> None:
 
 def _check(name: str, settings: dict[str, Any]) -> Report:
     heap.one()
-    report = api.check(*find(name), progress=heap.trimmed(lambda twin, what: None), **settings)
+    try:
+        report = api.check(*find(name), progress=heap.trimmed(lambda twin, what: None), **settings)
+    except Exception as error:  # of the others, each has a process and a report of its own
+        report = Report([], run={"twins": {}}, crashed=[api.crash(name, error)])
     if not gc.get_freeze_count():
         gc.freeze()  # both frameworks, now loaded: every later collection would look through them
     return report

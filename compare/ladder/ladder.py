@@ -218,4 +218,5 @@ class Ladder:
                 apart = self._judge(f"{name}+eager")
                 apart.meet(judge.result.info, judge.result.others)
                 if not judged(f"{name}+eager", apart):
+                    judge.result.compiler = True
                     judge.result.stages["forward"].findings.append((V.DIVERGED, UNCOMPILED))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from compare.errors import DiptychError, reason
+from compare.errors import DiptychError, need, reason
 from compare.ladder.pair import Pair
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
-from compare.weights.checkpoints import need
 from compare.weights.map import WeightMap
 
 # In-place initialisers, which have nothing to do on the meta device (and import a second of code).
@@ -21,8 +20,7 @@ def weight_map(twin: Twin) -> WeightMap:
     Raises:
       DiptychError: a side cannot be built, or the two sides do not hold the same tensors.
     """
-    need("torch", "torch", twin.name)
-    need("flax", "jax", twin.name)
+    need("torch", "jax")
     from compare.capture import jax_model, torch_model
 
     try:

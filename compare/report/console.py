@@ -111,6 +111,10 @@ def summary(console: Console, report: Dict) -> None:
     twins = report.get("twins") or []
     skipped = report.get("skipped") or []
     lines = [note("skipped", f"{s.get('backend')}: {s.get('reason')}") for s in skipped]
+    crashed = report.get("crashed") or []
+    lines += [
+        note("crashed", f"{c.get('twin')}: {c.get('error')}", STYLE[DIVERGED]) for c in crashed
+    ]
     wrong = [twin for twin in twins if twin.get("verdict") != SAME]
     for twin in sorted(wrong, key=lambda t: t.get("verdict") != DIVERGED) if len(twins) > 1 else []:
         verdict = str(twin.get("verdict"))
@@ -129,6 +133,7 @@ def summary(console: Console, report: Dict) -> None:
     counts.append(figures.plural(compared, "stage"))
     if compared < len(verdicts):
         counts.append(f"{len(verdicts) - compared} n/a")
+    counts += [f"{len(crashed)} crashed"] if crashed else []
     counts += [
         f"{count} {word}"
         for word, v in (("diverged", DIVERGED), ("inconclusive", INCONCLUSIVE))
@@ -143,9 +148,9 @@ def summary(console: Console, report: Dict) -> None:
 
 
 def _findable(twin: Dict) -> bool:
-    """Whether `diptych find` can say more: the mathematics differ, and the twin has a place."""
+    """Whether `diptych find` can say more: it is not rounding, and the twin has a place."""
     return (
-        twin.get("class") == "mathematics"
+        twin.get("class") in ("mathematics", "compiler")
         and candidate_of(twin).startswith("xla")
         and ":" in str(twin.get("name"))
     )

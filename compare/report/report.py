@@ -11,6 +11,7 @@ from compare.ladder import verdict as V
 
 SCHEMA = 1
 EXIT = {V.SAME: 0, V.DIVERGED: 1, V.INCONCLUSIVE: 3}
+CRASH = 2
 LINE = 120
 
 
@@ -22,20 +23,22 @@ class Report:
       twins: one entry per twin and candidate backend, as in report.json.
       skipped: backends that could not be run, each with the reason.
       environment, run: what it depends on; when, how long and by which command it was made.
+      crashed: twins that could not be run to their end, each with the error.
     """
 
     twins: list[dict[str, Any]]
     skipped: list[dict[str, str]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=environment)
     run: dict[str, Any] = field(default_factory=dict)
+    crashed: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
-        return V.worst(twin["verdict"] for twin in self.twins)
+        return V.worst([t["verdict"] for t in self.twins] + [V.INCONCLUSIVE for _ in self.crashed])
 
     @property
     def exit_code(self) -> int:
-        return EXIT[self.verdict]
+        return CRASH if self.crashed else EXIT[self.verdict]
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -61,8 +64,9 @@ class Report:
             lines = stage["findings"] or ["nothing was compared"]
             origin = f"/layer/{twin['origin']['torch']}:" if twin["origin"] else ""
             found = next((line for line in lines if origin in line), lines[0])
-            line = f"{twin['verdict']} {twin['name']} {stage['name']}: {found}"
-            return line if len(line) <= LINE else line[: LINE - 1] + "…"
+            return _cut(f"{twin['verdict']} {twin['name']} {stage['name']}: {found}")
+        for crash in self.crashed:
+            return _cut(f"CRASHED {crash['twin']}: {crash['error']}")
         return f"{self.verdict} {len(self.twins)} twins"
 
     def raise_for_verdict(self) -> None:
@@ -78,6 +82,7 @@ class Report:
             "verdict": self.verdict,
             "twins": self.twins,
             "skipped": self.skipped,
+            "crashed": self.crashed,
             "environment": self.environment,
             "run": self.run,
         }
@@ -90,3 +95,7 @@ class Report:
         from compare.report.html import render
 
         return render(self.to_dict())
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LINE else line[: LINE - 1] + "…"

@@ -78,6 +78,10 @@ def view(report: Dict, detail: Detail, plotted: Plotted) -> Dict:
         "wrong": wrong[:CARDS],
         "carded": {e["id"] for e in wrong[:CARDS]},
         "more_wrong": max(0, len(wrong) - CARDS),
+        "crashed": [
+            {"twin": c.get("twin", "?"), "error": str(c.get("error", ""))[:LONGEST]}
+            for c in report.get("crashed") or []
+        ],
         "skipped": [
             {"backend": s.get("backend", "?"), "reason": s.get("reason", "")}
             for s in report.get("skipped") or []

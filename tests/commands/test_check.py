@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from compare import check
 from compare.commands.cli import main
+from compare.discover import find_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +37,34 @@ def test_the_exit_code_is_the_verdict(name, verdict, code, capsys, tmp_path):
     assert main(again) == code
     assert capsys.readouterr().out == shown
     assert page.read_bytes() == (out / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_twin_that_crashes_leaves_the_others_alone(jobs, capsys, tmp_path):
+    names = [f"porter_pairs:{name}" for name in ("jax_fails", "right", "torch_fails", "slipped")]
+    line = ["check", *names, "--steps", "1", "--jobs", jobs, "--out", str(tmp_path)]
+    assert main(line) == 2
+    shown = capsys.readouterr().out.splitlines()
+    told = [line.split(maxsplit=1)[1] for line in shown if line.startswith("  crashed")]
+    why = "RuntimeError: this side has had enough, porter_pairs.py:"
+    for name, line in zip((names[0], names[2]), told, strict=True):
+        assert line.startswith(f"{name}: {why}")
+    assert shown[-1].startswith("DIVERGED   2 twins")
+    assert "2 crashed" in shown[-1]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [twin["verdict"] for twin in report["twins"]] == ["SAME", "DIVERGED"]
+    assert [crash["twin"] for crash in report["crashed"]] == [names[0], names[2]]
+    assert why in (tmp_path / "report.html").read_text()
+    assert main(["report", str(tmp_path / "report.json")]) == 2
+    assert capsys.readouterr().out.splitlines() == shown
+
+
+def test_what_crashed_is_no_pass(capsys):
+    names = ["porter_pairs:jax_fails", "porter_pairs:right"]
+    assert main(["check", *names, "--steps", "1", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["verdict"] == "INCONCLUSIVE"
+    with pytest.raises(AssertionError, match="CRASHED porter_pairs:jax_fails"):
+        check(*find_all(names), steps=1).raise_for_verdict()
 
 
 def test_a_function_that_gives_a_twin_is_called(capsys):

@@ -54,7 +54,8 @@ def confirmed(code: str, site: Site) -> bool:
     edits = CATALOGUE[code].edits
     assert edits is not None
     values = [to_numpy(edit.compute()) for edit in edits(site)]
-    return any(v.shape == site.theirs.shape and np.allclose(v, site.theirs, 1e-12) for v in values)
+    fitting = (value for value in values if value.shape == site.theirs.shape)
+    return any(np.allclose(value, site.theirs, 1e-12, 0) for value in fitting)
 
 
 def test_gelu_is_recognised():

@@ -51,6 +51,14 @@ def test_the_ladder_itself_is_compiled_rightly():
     assert check(rows(17_000)).verdict == SAME
 
 
+def test_the_numerics_are_those_of_what_users_compile():
+    """The pinned version's mistake is named as such, and the mathematics are not blamed."""
+    (entry,) = check(rows(33_000)).twins
+    assert entry["class"] == ("compiler" if WRONG else None)
+    worst = [stage["worst"] for stage in entry["stages"] if stage["worst"] is not None]
+    assert max(worst) < 1e-12
+
+
 def test_any_other_mistake_of_a_compiler_is_found_by_running_without_it():
     report = find(twin(betrayed("ladder")))
     assert report.verdict == DIVERGED
@@ -65,7 +73,7 @@ def test_a_mistake_in_float32_alone():
     assert report.cause["code"] == "XLA-01"
     assert "in float32" in report.first_line()
     checked = check(wrong)
-    assert checked.twins[0]["class"] == "numerics"
+    assert checked.twins[0]["class"] == "compiler"
     forward = next(s for s in checked.twins[0]["stages"] if s["name"] == "forward")
     assert any("the difference is the compiler's" in line for line in forward["findings"])
 
