@@ -115,12 +115,12 @@ def examine() -> dict[str, Any]:
 
 def _canaries() -> list[str]:
     """A line for each small program that compiled gives something else than uncompiled."""
-    from compare.capture.compiler import UNFUSED, failing
+    from compare.capture.compiler import REMEDY, failing
     from compare.differences.compiler import fused
 
     lines = []
     for canary, dtype, apart in failing():
-        after = canary.apart(dtype, UNFUSED)
+        after = canary.apart(dtype, REMEDY)
         mend = f"{fused.fix_jax}, as a check does" if after < apart else "run it without jax.jit"
         newer = f"{fused.gone} or newer" if fused.here else "another jaxlib"
         what = f"{canary.name}, {dtype}: {apart:.1e} off on jaxlib {_version('jaxlib')}"

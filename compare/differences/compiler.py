@@ -6,9 +6,9 @@ from compare.differences.catalogue import Difference
 
 
 def _fused() -> tuple[float, float]:
-    from compare.capture.compiler import CANARIES, UNFUSED
+    from compare.capture.compiler import CANARIES, REMEDY
 
-    return CANARIES[0].apart("float64"), CANARIES[0].apart("float64", UNFUSED)
+    return CANARIES[0].apart("float64"), CANARIES[0].apart("float64", REMEDY)
 
 
 fused = Difference(

@@ -50,7 +50,7 @@ def _wrong(
     import jax
     from jax.extend import core
 
-    from compare.capture.compiler import UNFUSED
+    from compare.capture.compiler import REMEDY
     from compare.capture.jax_run import outputs
     from compare.capture.stretch import smallest
 
@@ -70,7 +70,7 @@ def _wrong(
             own = max(V.distance(t, rounded[name]), 4 * V.UNIT["float32"] * size)
             allowed = V.RELATIVE * size if dtype == "float64" else 4 * own
             if j is None or not V.distance(t, j) <= allowed:
-                stretch = smallest(program, args, UNFUSED)
+                stretch = smallest(program, args, REMEDY)
                 return None if stretch is None else (stretch, t, j)
     return None
 

@@ -69,7 +69,7 @@ def view(report: Dict, detail: Detail, plotted: Plotted) -> Dict:
     versions = environment.pop("versions", None) or {}
     return {
         "verdict": verdict,
-        "summary": _summary(verdict, entries),
+        "summary": _summary(verdict, entries, len(report.get("crashed") or [])),
         "sides": _sides(entries, versions),
         "stages": STAGES,
         "entries": ranked[: detail.listed] if len(entries) > detail.listed else entries,
@@ -126,13 +126,13 @@ def _urgency(entry: Dict) -> int:
     return (DIVERGED, INCONCLUSIVE, NOT_APPLICABLE, SAME).index(entry["verdict"])
 
 
-def _summary(verdict: str, entries: list[Dict]) -> str:
+def _summary(verdict: str, entries: list[Dict], crashed: int) -> str:
     """The outcome in one sentence."""
     counts = Counter(entry["verdict"] for entry in entries)
     stages = sum(s["verdict"] != NOT_APPLICABLE for e in entries for s in e["stages"])
     several = len({e["candidate"] for e in entries}) > 1
-    total = figures.plural(len(entries), "comparison" if several else "twin")
-    if not entries:
+    total = figures.plural(len(entries) + crashed, "comparison" if several else "twin")
+    if not entries and not crashed:
         return "Nothing was compared."
     if verdict == SAME:
         return f"{total}, {figures.plural(stages, 'stage')}: both sides compute the same."
@@ -142,6 +142,7 @@ def _summary(verdict: str, entries: list[Dict]) -> str:
         SAME: "are the same" if counts[SAME] != 1 else "is the same",
     }
     found = [f"{counts[v]} {text}" for v, text in parts.items() if counts[v]]
+    found += [f"{crashed} crashed"] if crashed else []
     return f"Of {total}, {', '.join(found)}."
 
 

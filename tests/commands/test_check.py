@@ -54,7 +54,9 @@ def test_a_twin_that_crashes_leaves_the_others_alone(jobs, capsys, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert [twin["verdict"] for twin in report["twins"]] == ["SAME", "DIVERGED"]
     assert [crash["twin"] for crash in report["crashed"]] == [names[0], names[2]]
-    assert why in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert why in page
+    assert "Of 4 twins, 1 diverges, 1 is the same, 2 crashed." in page
     assert main(["report", str(tmp_path / "report.json")]) == 2
     assert capsys.readouterr().out.splitlines() == shown
 

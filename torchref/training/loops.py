@@ -116,7 +116,8 @@ def lr_range_test(
         optimizer.load_state_dict(before[1])
         optimizer.zero_grad()
         model.train(training)
-    return torch.tensor(rates, dtype=value.dtype), torch.tensor(losses, dtype=value.dtype)
+    dtype = next(model.parameters()).dtype
+    return torch.tensor(rates, dtype=dtype), torch.tensor(losses, dtype=dtype)
 
 
 def suggest_lr(rates: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
