@@ -33,7 +33,7 @@ faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and 
 	$(BIN)/python -m tests.faults.clean --out results/clean_finds.tsv
 
 newest: ## the suite, every twin and every lesson on the newest versions, in a Debian of its own
-	tests/newest.sh $(NEWEST)
+	tests/newest.sh "$(NEWEST)"
 
 wheel: $(INSTALLED) ## build the package that pip installs, into dist/
 	rm -rf build dist diptych.egg-info

@@ -18,6 +18,7 @@ from compare.report.entries import twin_dict
 from compare.report.report import Report
 from compare.twin import Twin
 
+LONGEST = 400  # characters of an error that a report keeps
 EVERY = (
     "xla:cpu",
     "xla:cpu+eager",
@@ -130,11 +131,12 @@ def lasted(started: float) -> dict[str, Any]:
     }
 
 
-def crash(name: str, error: Exception) -> dict[str, str]:
+def crash(name: str, error: BaseException) -> dict[str, str]:
     """What a report says of a twin that could not be run to its end."""
     if os.environ.get("DIPTYCH_TRACEBACK") == "1":
         traceback.print_exception(error)
-    return {"twin": name, "error": told(error)}
+    text = told(error)[:LONGEST].encode("utf-8", "replace").decode()  # as a file can hold it
+    return {"twin": name, "error": text}
 
 
 def check(
@@ -201,7 +203,7 @@ def check(
         progress(name, "building")
         try:
             found = climb(twin, name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if len(twins) == 1:
                 raise
             crashed.append(crash(name, error))

@@ -173,6 +173,8 @@ def told(error: BaseException) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (line := cure(error)):
         return line
+    if isinstance(error, SystemExit):
+        return f"the model's own code called sys.exit(){blame(error)}"
     return f"{type(error).__name__}: {reason(error)}{blame(error)}"
 
 

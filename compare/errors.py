@@ -42,7 +42,10 @@ def bad(path: Any, what: str, remedy: str) -> DiptychError:
 
 def reason(error: BaseException) -> str:
     """The first line of an error of the system or of a library, at most 160 characters."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    try:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except Exception:  # an error that cannot even say what it is
+        text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:160]
 

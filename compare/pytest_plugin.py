@@ -29,12 +29,13 @@ class Parity:
 
     Attributes:
       options: those of the marker; a call's own come before them.
-      compared: the entries of report.json of the twins that were compared.
+      compared, crashed: what report.json has of the twins that were compared, and that crashed.
     """
 
     def __init__(self, name: str, options: dict[str, Any], artifacts: Path | None = None):
         self.name, self.options, self.artifacts = name, options, artifacts
         self.compared: list[dict[str, Any]] = []
+        self.crashed: list[dict[str, str]] = []
         diptych.ours()
 
     def check(self, *twins: Any, **options: Any) -> Any:
@@ -65,6 +66,7 @@ class Parity:
         these = self._twins(twins)
         report = check(*these, **chosen)
         self.compared += report.twins
+        self.crashed += report.crashed
         try:
             report.raise_for_verdict()
         except AssertionError as error:
@@ -155,13 +157,15 @@ class Gathered:
     def __init__(self, config: pytest.Config):
         self.config = config
         self.entries: list[dict[str, Any]] = []
+        self.crashed: list[dict[str, str]] = []
         self.failures: list[tuple[str, int, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        compared = getattr(report, "parity", None)
-        if not compared:
+        made = getattr(report, "parity", {})
+        if not any(made.values()):
             return
-        self.entries += compared
+        self.entries += made["compared"]
+        self.crashed += made["crashed"]
         if report.failed:
             file, line, _ = report.location
             self.failures.append((file, (line or 0) + 1, _first_line(report)))
@@ -174,7 +178,7 @@ class Gathered:
         from compare.report.report import Report
         from compare.weights.files import write_atomic
 
-        report = Report(self.entries)
+        report = Report(self.entries, crashed=self.crashed)
         for path, text in ((html, report.to_html), (json, report.to_json)):
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +206,7 @@ def pytest_runtest_makereport(
     report = yield
     used = getattr(item, "funcargs", {}).get("parity")
     if call.when == "call" and isinstance(used, Parity):
-        vars(report)["parity"] = used.compared
+        vars(report)["parity"] = {"compared": used.compared, "crashed": used.crashed}
     return report
 
 
@@ -222,6 +226,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """A test that asked for `parity` and compared nothing has not passed."""
     result = yield
     used = pyfuncitem.funcargs.get("parity")
-    if isinstance(used, Parity) and not used.compared:
+    if isinstance(used, Parity) and not (used.compared or used.crashed):
         pytest.fail("INCONCLUSIVE: the test uses parity and compared nothing", pytrace=False)
     return result

@@ -4,29 +4,32 @@
 # without constraints. Needs root, debootstrap, 5 GB and, the first time, a quarter of an hour.
 #   tests/newest.sh FOLDER [COMMAND …]    default: the suite, the catalogue, the lessons
 set -euo pipefail
-cd "$(dirname "$0")/.."
 root=$(realpath -m "${1:?usage: tests/newest.sh FOLDER [COMMAND …]}")
 shift
+cd "$(dirname "$(realpath "$0")")/.."
 
 # Mounts live in a namespace of this script's own: they end with it, whatever happens.
 if [ -z "${DIPTYCH_UNSHARED:-}" ]; then
   [ "$(id -u)" = 0 ] || { echo 'make newest needs root: it makes a Debian in a folder' >&2; exit 1; }
   command -v debootstrap >/dev/null || { echo 'make newest needs debootstrap: apt-get install debootstrap' >&2; exit 1; }
-  DIPTYCH_UNSHARED=1 exec unshare --mount --propagation private "$0" "$root" "$@"
+  DIPTYCH_UNSHARED=1 exec unshare --mount --propagation private "$PWD/tests/newest.sh" "$root" "$@"
 fi
 
-mkdir -p "$(dirname "$root")"
-exec 9> "$root.lock"
+# A folder of this script's own has this file in it; any other is left alone unless it is empty.
+mark=$root/.diptych-newest
+if [ ! -f "$mark" ]; then
+  [ -z "$(ls -A "$root" 2>/dev/null)" ] && { [ -d "$root" ] || [ ! -e "$root" ]; } ||
+    { echo "$root holds something else: name a folder that is empty or not there yet" >&2; exit 1; }
+  mkdir -p "$root"
+  touch "$mark"
+fi
+exec 9>> "$mark"
 flock -n 9 || { echo "$root is in use by another run" >&2; exit 1; }
 
 if [ ! -e "$root/bootstrapped" ]; then
   mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
     grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 || true)
-  [ -e "$root/.diptych" ] || [ -z "$(ls -A "$root" 2>/dev/null)" ] ||
-    { echo "$root holds something else: name a folder that is empty or not there yet" >&2; exit 1; }
-  rm -rf "$root"
-  mkdir -p "$root"
-  touch "$root/.diptych"
+  find "$root" -mindepth 1 -maxdepth 1 ! -path "$mark" -exec rm -rf {} +  # of a run that broke off
   debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,git forky "$root" \
     "${mirror:-http://deb.debian.org/debian}" /usr/share/debootstrap/scripts/sid
   touch "$root/bootstrapped"

@@ -107,6 +107,29 @@ def test_the_marker_is_known_and_takes_keywords_only(project):
     project.runpytest_subprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.parity(*"])
 
 
+@pytest.mark.parametrize("processes", [[], ["-n", "1"]])
+def test_what_crashed_is_in_the_report_of_the_session(project, processes):
+    project.makepyfile(
+        """
+        import torch
+        from diptych import Array, Twin
+        from pairs import right
+
+        def fails(x):
+            raise RuntimeError("enough")
+
+        def test_two(parity):
+            parity.check(right, Twin(torch=torch.tanh, jax=fails, inputs={"x": Array((2, 3))}, name="the other"))
+        """
+    )
+    result = project.runpytest_subprocess("--parity-json", "all.json", *processes)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*CRASHED the other: *RuntimeError: enough*"])
+    report = json.loads((project.path / "all.json").read_text())
+    assert report["verdict"] == "INCONCLUSIVE"
+    assert [crash["twin"] for crash in report["crashed"]] == ["the other"]
+
+
 def test_it_imports_neither_framework():
     code = (
         "import sys, compare.pytest_plugin\n"

@@ -59,7 +59,8 @@ class Canary:
             with jax.disable_jit():
                 wanted = to_numpy(self.function(*arrays))
             try:
-                found = to_numpy(jax.jit(self.function, compiler_options=options)(*arrays))
+                with jax.disable_jit(False):  # whoever asks may have disabled it
+                    found = to_numpy(jax.jit(self.function, compiler_options=options)(*arrays))
             except jax.errors.JaxRuntimeError:
                 return float("inf")
         return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))

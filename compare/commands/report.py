@@ -85,13 +85,20 @@ def read(path: str) -> dict[str, Any]:
     for key, kind in (("twins", list), ("environment", dict), ("run", dict), ("skipped", list)):
         if not isinstance(saved.get(key), kind):
             raise bad(path, f"lacks its part {key!r}", "write it again")
+    crashed = saved.get("crashed", [])
+    if not isinstance(crashed, list) or not all(map(_crash, crashed)):
+        raise bad(path, "its part 'crashed' is incomplete", "write it again")
     for number, each in enumerate(saved["twins"], 1):
         if not _whole(each, list(EXIT)):
             raise bad(path, f"its twin {number} is incomplete", "write it again")
-    unknown = [INCONCLUSIVE for _ in saved.get("crashed") or []]
+    unknown = [INCONCLUSIVE for _ in crashed]
     if saved["verdict"] != worst([*(each["verdict"] for each in saved["twins"]), *unknown]):
         raise bad(path, "its verdict is not that of its twins", "write it again")
     return saved
+
+
+def _crash(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), str) for k in ("twin", "error"))
 
 
 def _whole(entry: Any, verdicts: list[str]) -> bool:

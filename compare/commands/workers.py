@@ -95,7 +95,7 @@ def _check(name: str, settings: dict[str, Any]) -> Report:
     heap.one()
     try:
         report = api.check(*find(name), progress=heap.trimmed(lambda twin, what: None), **settings)
-    except Exception as error:  # of the others, each has a process and a report of its own
+    except (Exception, SystemExit) as error:  # the others go on
         report = Report([], run={"twins": {}}, crashed=[api.crash(name, error)])
     if not gc.get_freeze_count():
         gc.freeze()  # both frameworks, now loaded: every later collection would look through them

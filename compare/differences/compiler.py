@@ -13,9 +13,9 @@ def _fused() -> tuple[float, float]:
 
 fused = Difference(
     code="XLA-01",
-    title="compiled, a reduction gives something else than operation by operation",
+    title="compiled, JAX gives something else than operation by operation",
     torch="torch.compile and eager agree",
-    jax="jax.jit on the CPU: wrong rows in (matrix @ row)^2 summed over some 16,000 rows and more",
+    jax="jax.jit on the CPU makes some programs wrong: in jaxlib 0.10.2 sums of (matrix @ row)^2",
     fix_torch="nothing: its values are right",
     fix_jax='jax.jit(f, compiler_options={"xla_cpu_experimental_ynn_fusion_type": ""})',
     kinds="",  # not a layer's: `find` compiles the whole forward pass, with the option and without

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.finder.found import Origin, Row
 from compare.finder.replay import Replay, compared, place_of
@@ -96,7 +97,7 @@ def _backward(replay: Replay) -> Looked:
     for mode in dict.fromkeys(diverged):
         scale = max(
             (
-                V.norm(t)
+                norm(t)
                 for n, t in replay.reference(mode).items()
                 if n.startswith(f"{mode}/gradient/")
             ),
@@ -129,7 +130,7 @@ def _after(replay: Replay, mode: str, key: str, t: np.ndarray, j: np.ndarray) ->
         cotangents = {place: to_torch(gradient)}
         part = to_numpy(program.gradient(source, cotangents, known, {})).ravel()
         size = part @ part
-        return V.norm(missing - part * (missing @ part / size)) if size else np.inf
+        return norm(missing - part * (missing @ part / size)) if size else np.inf
 
     users = replay.used(mode, key)
     best = min(users, key=lambda user: unexplained(*users[user]), default="loss")

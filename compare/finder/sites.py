@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.differences.catalogue import Site
 from compare.ladder import verdict as V
@@ -159,7 +160,7 @@ def _loss(replay: Replay, origin: Origin) -> Iterator[Site]:
         if own.shape != ours.shape:
             continue
         wanted = own + (theirs - ours)
-        if V.norm(wanted) <= V.RELATIVE * V.norm(own):  # left out: a zero confirms no edit of it
+        if norm(wanted) <= V.RELATIVE * norm(own):  # left out: a zero confirms no edit of it
             continue
         yield Site(
             call.function.__name__,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from compare.capture.distance import distance, norm
 from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.result import Result, Stage
@@ -64,8 +65,8 @@ def summarise(
 def judge_movement(stage: Stage, last: Section, state: Mapping[str, np.ndarray]) -> None:
     """A trajectory counts only if it moved the parameters."""
     names = [n.removeprefix("param/") for n in last.tensors if n.startswith("param/")]
-    moved = np.hypot.reduce([V.distance(last.tensors[f"param/{n}"], state[n]) for n in names])
-    size = np.hypot.reduce([V.norm(state[n]) for n in names])
+    moved = np.hypot.reduce([distance(last.tensors[f"param/{n}"], state[n]) for n in names])
+    size = np.hypot.reduce([norm(state[n]) for n in names])
     if not moved >= MOVED * size:
         text = f"the parameters moved by {moved / size:.1e} only: raise the learning rate"
         stage.findings.append((V.INCONCLUSIVE, text))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
+from compare.capture.distance import norm
 from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.pairing import match
@@ -101,7 +102,7 @@ class Judge:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
         exact, noise = stacked(exact, noise, self.result)
         floats = {
-            name: V.norm(t)
+            name: norm(t)
             for name, t in exact.tensors.items()
             if t.dtype.kind == "f" and not self._inherits(name)
         }
@@ -127,7 +128,7 @@ class Judge:
         """The gradient scale of each mode; remembers parameters with a gradient of zero."""
         scale: dict[str, float] = {}
         sizes = {
-            name: V.norm(array)
+            name: norm(array)
             for name, array in section.tensors.items()
             if section.stage == "gradients" and "/gradient/param/" in name
         }

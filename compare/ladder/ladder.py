@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from compare.capture.distance import distance, norm
 from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.branches import branches, judge_flips
@@ -91,8 +92,8 @@ class Ladder:
             same = back[key].dtype == given[key].dtype
             same = same and back[key].tobytes() == given[key].tobytes()
             verdict = V.SAME if same else V.DIVERGED
-            difference = 0.0 if same else V.distance(given[key], back[key])
-            size, shape = V.norm(given[key]), given[key].shape
+            difference = 0.0 if same else distance(given[key], back[key])
+            size, shape = norm(given[key]), given[key].shape
             other = weights.jax_name(key)
             stage.judged.append(V.Judged(key, other, verdict, difference, size, 0.0, shape=shape))
         stage.compared = f"{len(stage.judged)} tensors"
@@ -177,7 +178,7 @@ class Ladder:
         plain, run = self.pair.run(REFERENCE), self.pair.run(REFERENCE)
         run.replace({**given.state, name: value + push})
         return any(
-            V.distance(base.tensors[key], x) > V.RELATIVE * V.norm(base.tensors[key])
+            distance(base.tensors[key], x) > V.RELATIVE * norm(base.tensors[key])
             for base, moved in together(plain, run)
             if base.stage == "forward"
             for key, x in moved.tensors.items()

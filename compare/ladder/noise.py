@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from compare.capture.distance import distance
 from compare.capture.taps import Section
-from compare.ladder import verdict as V
 from compare.ladder.pair import REFERENCE, Pair
 
 
@@ -28,7 +28,7 @@ def mathematical_noise(section: Section, streams: list[Iterator[Section]]) -> di
         other = next(stream).tensors
         for name, t in section.tensors.items():
             if name in other:
-                noise[name] = max(noise[name], V.distance(t, other[name]))
+                noise[name] = max(noise[name], distance(t, other[name]))
         del other  # before the next is made
     return noise
 
@@ -46,7 +46,7 @@ def numerical_noise(
         truth = pair.run(REFERENCE, impose=run.branches.__getitem__)
         for section, exact in together(run, truth):
             errors = {
-                name: V.distance(exact.tensors[name], value)
+                name: distance(exact.tensors[name], value)
                 for name, value in section.tensors.items()
                 if value.dtype.kind == "f"
             }

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compare.capture.distance import distance, finite_norm
+
 SAME, DIVERGED, INCONCLUSIVE, NOT_APPLICABLE = "SAME", "DIVERGED", "INCONCLUSIVE", "n/a"
 RELATIVE = 1e-9
 NOISE = 8.0
 ZERO = 1e-10  # of the network's gradient scale: below it a gradient is analytically zero
 UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
 TOO_NOISY = 2.0**-10
-BLOCK = 2**18  # elements that are compared at a time
 SMALL = 16  # tensors with fewer elements borrow the stage's median noise
 
 
@@ -33,47 +34,6 @@ def worst(verdicts: Iterable[str]) -> str:
         if verdict in found:
             return verdict
     return SAME if found else INCONCLUSIVE
-
-
-def norm(x: np.ndarray) -> float:
-    """The Euclidean norm, scaled by the largest element so that nothing over- or underflows."""
-    x = np.ravel(x)
-    x = (x.view(x.real.dtype) if x.dtype.kind == "c" else x).astype(np.float64, copy=False)
-    if not x.size:
-        return 0.0
-    square = float(np.einsum("i,i->", x, x))
-    if 1e-200 < square < 1e200:
-        return float(np.sqrt(square))
-    largest = float(np.max(np.abs(x)))
-    if largest == 0 or not np.isfinite(largest):
-        return largest
-    scaled = x / largest
-    return largest * float(np.sqrt(np.einsum("i,i->", scaled, scaled)))
-
-
-def finite_norm(x: np.ndarray) -> float:
-    """The norm of what is finite."""
-    size = norm(x)
-    return size if np.isfinite(size) else norm(np.where(np.isfinite(x), x, 0))
-
-
-def distance(t: np.ndarray, j: np.ndarray) -> float:
-    """||t - j||; equal infinities match, other non-finite values on one side are infinitely far."""
-    rows = len(t) * BLOCK // t.size if t.size > BLOCK else 0
-    if rows:  # by parts: no third array of that size
-        starts = range(0, len(t), rows)
-        return norm(np.array([distance(t[i : i + rows], j[i : i + rows]) for i in starts]))
-    if "c" in (t.dtype.kind, j.dtype.kind):
-        t, j = (np.stack([x.real, x.imag]) for x in (t, j))
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = norm(np.subtract(t, j, dtype=np.float64))
-    if np.isfinite(difference):
-        return difference
-    finite = np.isfinite(t) & np.isfinite(j)
-    matching = finite | (t == j) | (np.isnan(t) & np.isnan(j))
-    if not matching.all():
-        return float("inf")
-    return norm(np.where(finite, t, 0).astype(np.float64) - np.where(finite, j, 0))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.ladder.verdict import RELATIVE, distance, norm
+from compare.capture.distance import distance, norm
+from compare.ladder.verdict import RELATIVE
 from compare.weights.files import write_atomic
 
 CELL = re.compile(r"^# %%(?: \[(\w+)\])?(.*)$", re.MULTILINE)

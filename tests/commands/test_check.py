@@ -12,6 +12,38 @@ from compare.commands.cli import main
 from compare.discover import find_all
 
 ROOT = Path(__file__).parents[2]
+ODD = """
+import sys
+
+import torch
+
+from diptych import Array, Twin
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def leaves(x):
+    sys.exit(0)
+
+
+def mute(x):
+    raise Mute
+
+
+def torn(x):
+    raise ValueError("torn \\ud800")
+
+
+def pair(jax):
+    return Twin(torch=torch.tanh, jax=jax, inputs={"x": Array((2, 3))})
+
+
+leaves, mute, torn = pair(leaves), pair(mute), pair(torn)
+right = pair(lambda x: x - (x - __import__("jax").numpy.tanh(x)))
+"""
 
 
 @pytest.mark.parametrize(
@@ -59,6 +91,20 @@ def test_a_twin_that_crashes_leaves_the_others_alone(jobs, capsys, tmp_path):
     assert "Of 4 twins, 1 diverges, 1 is the same, 2 crashed." in page
     assert main(["report", str(tmp_path / "report.json")]) == 2
     assert capsys.readouterr().out.splitlines() == shown
+
+
+def test_whatever_a_twin_does_the_others_are_reported(capsys, tmp_path, monkeypatch):
+    (tmp_path / "odd_twins.py").write_text(ODD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = [f"odd_twins:{name}" for name in ("leaves", "mute", "torn", "right")]
+    assert main(["check", *names, "--steps", "1", "--jobs", "1", "-q", "--out", "out"]) == 2
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [twin["name"] for twin in report["twins"]] == names[3:]
+    errors = [crash["error"] for crash in report["crashed"]]
+    assert errors[0].startswith("the model's own code called sys.exit(), odd_twins.py:")
+    assert errors[1].startswith("Mute: Mute, odd_twins.py:")
+    assert errors[2].startswith("ValueError: torn ?, odd_twins.py:")
 
 
 def test_what_crashed_is_no_pass(capsys):

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from compare.capture.distance import distance, norm
 from compare.ladder import verdict as V
 from tests.arrays import normal
 
@@ -49,7 +50,7 @@ NORMS = {
 @pytest.mark.filterwarnings("error")
 def test_norm(name: str):
     x, wanted = NORMS[name]
-    assert V.norm(x) == pytest.approx(wanted, rel=1e-3 if "float16" in name else 1e-6)
+    assert norm(x) == pytest.approx(wanted, rel=1e-3 if "float16" in name else 1e-6)
 
 
 @pytest.mark.filterwarnings("error")
@@ -57,7 +58,7 @@ def test_norm_is_the_same_at_every_scale():
     """The scaled branch is continuous with the plain one."""
     x = normal(0, 1000)
     for scale in (1e-200, 1e-110, 1e-100, 1e-99, 1.0, 1e99, 1e100, 1e200):
-        assert V.norm(x * scale) / scale == pytest.approx(np.linalg.norm(x), rel=1e-13)
+        assert norm(x * scale) / scale == pytest.approx(np.linalg.norm(x), rel=1e-13)
 
 
 DISTANCES = {
@@ -87,8 +88,8 @@ DISTANCES = {
 @pytest.mark.parametrize("name", DISTANCES)
 def test_distance(name: str):
     t, j, wanted = DISTANCES[name]
-    assert V.distance(t, j) == pytest.approx(wanted, rel=1e-6)
-    assert V.distance(j, t) == pytest.approx(wanted, rel=1e-6)
+    assert distance(t, j) == pytest.approx(wanted, rel=1e-6)
+    assert distance(j, t) == pytest.approx(wanted, rel=1e-6)
 
 
 X = normal(1, 8, 8)
@@ -116,7 +117,7 @@ def off(relative: float, x: np.ndarray = X) -> np.ndarray:
     ],
 )
 def test_limits_of_tier1(scale: float, relative: float, noise: float, verdict: str):
-    judged = one(X * scale, off(relative) * scale, noise * scale * V.norm(X))
+    judged = one(X * scale, off(relative) * scale, noise * scale * norm(X))
     assert judged.verdict == verdict
     assert judged.limit == pytest.approx(max(1e-9, 8 * noise), rel=1e-6)
     assert judged.relative == pytest.approx(relative, rel=1e-3, abs=1e-14)
@@ -221,7 +222,7 @@ U = 2.0**-24
 def test_limits_of_tier2(unit: float, units: float, noise: float, verdict: str):
     if unit > U and noise * unit > V.TOO_NOISY:
         verdict = V.INCONCLUSIVE if verdict == V.SAME else verdict
-    judged = two(off(units * unit), X, noise * unit * V.norm(X), unit=unit)
+    judged = two(off(units * unit), X, noise * unit * norm(X), unit=unit)
     assert judged.verdict == verdict
     assert judged.limit == pytest.approx(4 * max(noise, 4) * unit)
 
@@ -230,8 +231,8 @@ def test_limits_of_tier2(unit: float, units: float, noise: float, verdict: str):
     ("noise", "verdict"), [(0.99 * 2.0**-10, V.SAME), (1.01 * 2.0**-10, V.INCONCLUSIVE)]
 )
 def test_too_noisy_is_inconclusive(noise: float, verdict: str):
-    assert two(off(1e-4), X, noise * V.norm(X)).verdict == verdict
-    assert two(off(0.1), X, noise * V.norm(X)).verdict == V.DIVERGED
+    assert two(off(1e-4), X, noise * norm(X)).verdict == verdict
+    assert two(off(0.1), X, noise * norm(X)).verdict == V.DIVERGED
 
 
 @pytest.mark.parametrize(("size", "verdict"), [(15, V.SAME), (16, V.DIVERGED)])
