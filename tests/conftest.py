@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from compare.capture import heap
 
@@ -22,8 +22,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.pop("DIPTYCH_TRACEBACK", None)
 heap.one()
 
-settings.register_profile("default", max_examples=6, derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=100, deadline=None, print_blob=True)
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # no test is timed
+settings.register_profile("default", max_examples=6, derandomize=True, **PATIENT)
+settings.register_profile("fuzz", max_examples=100, print_blob=True, **PATIENT)
 settings.load_profile("default")
 
 LARGE = 3 << 29  # bytes: 1.5 GiB

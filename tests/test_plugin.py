@@ -119,7 +119,9 @@ def test_what_crashed_is_in_the_report_of_the_session(project, processes):
             raise RuntimeError("enough")
 
         def test_two(parity):
-            parity.check(right, Twin(torch=torch.tanh, jax=fails, inputs={"x": Array((2, 3))}, name="the other"))
+            inputs = {"x": Array((2, 3))}
+            other = Twin(torch=torch.tanh, jax=fails, inputs=inputs, name="the other")
+            parity.check(right, other)
         """
     )
     result = project.runpytest_subprocess("--parity-json", "all.json", *processes)

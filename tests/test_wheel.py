@@ -31,11 +31,17 @@ BOTH = f"{TORCH} {' '.join(EXTRAS['jax'])}"
 LACKING = {"none": BOTH, "torch": JAX, "jax": TORCH}  # for what needs both frameworks
 
 
-def distribution(name: str) -> metadata.Distribution:
-    found = metadata.distribution(name)
-    if found.files is None:
-        pytest.skip(f"{name} has no record of its files")
-    return found
+def tops(each: metadata.Distribution) -> set[str]:
+    """What a distribution has in its site-packages, its metadata included."""
+    if each.files is not None:
+        return {file.parts[0] for file in each.files} - {"..", "__pycache__"}
+    home = Path(str(each.locate_file("")))  # a distribution of Debian's has no record of its files
+    named = "torch torchgen functorch" if each.name == "torch" else each.name.replace("-", "_")
+    modules = (each.read_text("top_level.txt") or f"{named} {named.lower()}").split()
+    names = {name for module in modules for name in (module, f"{module}.py")}
+    own = re.sub(r"[-_.]+", "_", each.name).lower()
+    infos = {path.name for path in home.glob("*-info") if path.name.lower().startswith(f"{own}-")}
+    return {name for name in names if (home / name).exists()} | infos
 
 
 def needed(names: Iterable[str]) -> list[metadata.Distribution]:
@@ -45,7 +51,7 @@ def needed(names: Iterable[str]) -> list[metadata.Distribution]:
     while left:
         name = re.sub(r"[-_.]+", "-", left.pop()).lower()
         if name not in found:
-            found[name] = distribution(name)
+            found[name] = metadata.distribution(name)
             requirements = map(Requirement, found[name].requires or [])
             left += [r.name for r in requirements if not r.marker or r.marker.evaluate()]
     return list(found.values())
@@ -108,8 +114,7 @@ def environments(wheel, requirements, tmp_path_factory):
         pip("--python", home / "bin" / "python", "install", wheel)
         (site,) = (home / "lib").glob("python*/site-packages")
         for each in needed([*core, *extra]):
-            tops = {file.parts[0] for file in each.files or ()} - {"..", "__pycache__"}
-            for top in tops:
+            for top in tops(each):
                 if not (site / top).exists():
                     (site / top).symlink_to(each.locate_file(top))
         found[name] = home / "bin"

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from compare.capture.compiler import jit
+from compare.capture.compiler import jit, options
 from compare.capture.given import Given, mode_name
 from compare.capture.jax_forward import rooted, traced
 from compare.capture.jax_masks import Sampler, randomness
@@ -62,6 +62,8 @@ class Programs:
         self.aliases: dict[str, dict[str, str]] = {}
         self.narrow: dict[str, None] = {}
         self.plans: dict[str, Plan] = {}
+        if self.lift and jit:
+            options()  # the canaries sing here, not under the settings of a run
         self._drawing: dict[int, tuple[frozenset[Any], dict[str, None]]] = {}
         self._programs: dict[str, Callable] = {}
 

@@ -66,7 +66,7 @@ def makes_error():
 
 MODULES = {
     "porter_pairs.py": PAIRS,
-    "porter_raises.py": "import math\n\nmath.sqrt(-1)\n",
+    "porter_raises.py": "wrong = 1\n\nraise ValueError('it fails')\n",
     "porter_syntax.py": "def encoder(:\n",
     "porter_exits.py": "import sys\n\nsys.exit(0)\n",
     "porter_needs.py": "import porter_needs_this\n",

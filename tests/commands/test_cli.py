@@ -59,9 +59,9 @@ BAD = {
     # A porter's module.
     "no such module": ("check porter_absent:right", "no module porter_absent in"),
     "no such package": ("check porter_absent.deep:right", "no module porter_absent in"),
-    "module raises": ("check porter_raises:x", "ValueError: math domain error, porter_raises.py:3"),
+    "module raises": ("check porter_raises:x", "ValueError: it fails, porter_raises.py:3"),
     "module is no Python": ("check porter_syntax:x", "SyntaxError: invalid syntax"),
-    "module ends the process": ("check porter_exits:x", "SystemExit: 0, porter_exits.py:3"),
+    "module ends the process": ("check porter_exits:x", "called sys.exit(), porter_exits.py:3"),
     "module needs another": ("check porter_needs:x", "No module named 'porter_needs_this'"),
     "no such attribute": ("check porter_pairs:rigth", "has no rigth; its twins are right"),
     "no twin in it": ("check porter_empty:x", "it defines no Twin"),
