@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compare.errors import DiptychError, cure, reason
+from compare.errors import DiptychError, cure, reason, some
 from compare.twin import Twin
 
 FOLDER = Path(__file__).parent / "twins"
@@ -160,8 +160,8 @@ def _attribute(spec: str, module: Any, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             twins = [key for key, value in vars(module).items() if isinstance(value, Twin)]
-            near = difflib.get_close_matches(name, twins, 3, 0.5) or twins[:3]
-            hint = f"its twins are {', '.join(near)}" if near else "it defines no Twin"
+            near = difflib.get_close_matches(name, twins, 3, 0.5) or twins
+            hint = f"its twins are {some(near)}" if near else "it defines no Twin"
             raise DiptychError(f"{spec}: {module.__name__} has no {part}; {hint}")
         found = getattr(found, part)
     return found
