@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compare.finder.cause import cause
-from compare.finder.compiler import compiled, uncompiled_is_right
+from compare.finder.compiler import compiled, excused
 from compare.finder.found import Found, Origin
 from compare.finder.lint import lint
 from compare.finder.origin import locate
@@ -54,6 +54,6 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         progress("cause")
         found.sites = list(sites(replay, found.origin))
         found.cause, found.tried = cause(found.sites)
-        if found.cause is None and not wrong and uncompiled_is_right(pair, progress):
-            compiled(pair, found, progress)
+        if found.cause is None and not wrong:
+            excused(pair, found, progress)
     return found

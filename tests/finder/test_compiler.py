@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import pytest
 import torch
 
-from compare import Array, Twin, check, find
+from compare import Array, Image, Twin, check, find
 from compare.ladder.verdict import DIVERGED, SAME
 from tests.capture.test_compiler import WRONG
 from tests.miscompiled import betrayed, squares, torch_squares
@@ -20,6 +22,18 @@ def twin(wrong: Any) -> Twin:
         jax=lambda x: jnp.tanh(wrong(x)).mean(1),
         inputs={"x": Array((6, 40))},
     )
+
+
+def backwards() -> Any:
+    """The identity, whose gradient is compiled wrongly."""
+    wrong = betrayed("backwards")
+
+    @jax.custom_vjp
+    def identity(x):
+        return x
+
+    identity.defvjp(lambda x: (x, None), lambda _, g: (wrong(g),))
+    return identity
 
 
 def rows(count: int) -> Twin:
@@ -64,7 +78,35 @@ def test_any_other_mistake_of_a_compiler_is_found_by_running_without_it():
     assert report.verdict == DIVERGED
     assert report.cause["code"] == "XLA-01"
     assert report.origin["jax"] == "betrayed_ladder"
-    assert report.cause["fix"].startswith("run it without jax.jit")
+    assert report.cause["fix"] == "run it without jax.jit, or with another jaxlib"
+    assert report.cause["after"] < 1e-12
+
+
+def test_a_mistake_in_the_gradient_alone():
+    report = find(twin(backwards()))
+    assert report.origin["stage"] == "gradients"
+    assert report.cause["code"] == "XLA-01"
+    assert report.cause["before"] == pytest.approx(1e-3, rel=1e-2)
+    assert report.cause["after"] < 1e-12
+
+
+def test_images_stand_as_in_pytorch_before_they_are_compared():
+    wrong = betrayed("images", "float32")
+    pair = Twin(torch=torch.tanh, jax=lambda x: wrong(jnp.tanh(x)), inputs={"x": Image(2, 3, 4, 5)})
+    assert find(pair).cause["code"] == "XLA-01"
+    assert find(dataclasses.replace(pair, jax=jnp.tanh)).verdict == SAME
+
+
+def test_a_port_in_a_narrow_type_is_not_excused():
+    """Its numbers are as far off uncompiled."""
+    weight = Array((40, 40))
+
+    def narrow(x, w):
+        return (x.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16)).astype(x.dtype)
+
+    pair = Twin(torch=lambda x, w: x @ w, jax=narrow, inputs={"x": Array((6, 40)), "w": weight})
+    assert find(pair).verdict == SAME
+    assert check(pair).twins[0]["class"] == "numerics"
 
 
 def test_a_mistake_in_float32_alone():
