@@ -55,5 +55,5 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         found.sites = list(sites(replay, found.origin))
         found.cause, found.tried = cause(found.sites)
         if found.cause is None and not wrong:
-            excused(pair, found, progress)
+            excused(replay, found, progress)
     return found

@@ -44,19 +44,24 @@ class Replay:
 
     def theirs(self, mode: str) -> Tensors:
         """JAX's tensors, each computed from PyTorch's, with PyTorch's axes; only the last."""
-        ours = self.reference(mode)
         if self._replayed[0] != mode:
-            places = self.places(mode)
-            self.progress(f"replay: jax {mode}")
-            force = {j: ours[f"{mode}/layer/{t}"] for t, j in places.items()}
-            back = {
-                j: ours[f"{mode}/gradient/layer/{t}"]
-                for t, j in places.items()
-                if f"{mode}/gradient/layer/{t}" in ours
-            }
-            run = self.pair.run("xla:cpu", inputs=True)
-            self._replayed = mode, run.replay(self.phase(mode), force, back)
+            self._replayed = mode, self._passed(mode, "xla:cpu")
         return self._replayed[1]
+
+    def uncompiled(self, mode: str) -> Tensors:
+        """The same, every operation run by itself."""
+        return self._passed(mode, "xla:cpu+eager")
+
+    def _passed(self, mode: str, backend: str) -> Tensors:
+        ours, places = self.reference(mode), self.places(mode)
+        self.progress(f"replay: {backend} {mode}")
+        force = {j: ours[f"{mode}/layer/{t}"] for t, j in places.items()}
+        back = {
+            j: ours[f"{mode}/gradient/layer/{t}"]
+            for t, j in places.items()
+            if f"{mode}/gradient/layer/{t}" in ours
+        }
+        return self.pair.run(backend, inputs=True).replay(self.phase(mode), force, back)
 
     def phase(self, mode: str) -> Phase | None:
         """The update in whose training pass a mode is; None for eval mode."""
