@@ -105,7 +105,7 @@ class Programs:
     def _program(self, mode: str, make: Callable[[], Callable]) -> Callable:
         if mode not in self._programs:
             program = make()
-            self._programs[mode] = self._jitted(program) if self.jit else program
+            self._programs[mode] = self._jitted(program) if self.jit else _uncompiled(program)
         return self._programs[mode]
 
     def _jitted(self, program: Callable) -> Callable:
@@ -243,3 +243,13 @@ class Programs:
         flat = flatten_dict(params)
         trained = {p: v for p, v in flat.items() if re.search(phase.trains, names.get(p, ""))}
         return trained, {p: v for p, v in flat.items() if p not in trained}
+
+
+def _uncompiled(program: Callable) -> Callable:
+    """A traced program, every operation by itself: JAX would compile the body of a loop even so."""
+
+    def run(*args: Any) -> Any:
+        with jax.disable_jit():
+            return program(*args)
+
+    return run

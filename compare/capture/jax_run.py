@@ -78,8 +78,6 @@ class JaxRun:
             jax.default_device(self.device),
             jax.default_matmul_precision(self.precision),
             lifted(self.lifted) if self.lift else contextlib.nullcontext(),
-            # Or loops and branches would be compiled, even where nothing else is.
-            contextlib.nullcontext() if self.programs.jit else jax.disable_jit(),
         ):
             yield
 
