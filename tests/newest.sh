@@ -31,7 +31,7 @@ if [ ! -e "$root/bootstrapped" ]; then
     grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 || true)
   find "$root" -mindepth 1 -maxdepth 1 ! -path "$mark" -exec rm -rf {} +  # of a run that broke off
   debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,git forky "$root" \
-    "${mirror:-http://deb.debian.org/debian}" /usr/share/debootstrap/scripts/sid
+    "${mirror:?the apt sources of this machine name no mirror of Debian}" /usr/share/debootstrap/scripts/sid
   touch "$root/bootstrapped"
 fi
 
