@@ -115,14 +115,14 @@ def examine() -> dict[str, Any]:
 
 def _canaries() -> list[str]:
     """A line for each small program that compiled gives something else than uncompiled."""
-    from compare.capture.compiler import REMEDY, failing
+    from compare.capture.compiler import DTYPES, REMEDY, failing
     from compare.differences.compiler import fused
 
     lines = []
     for canary, dtype, apart in failing():
-        after = canary.apart(dtype, REMEDY)
-        mend = f"{fused.fix_jax}, as a check does" if after < apart else "run it without jax.jit"
-        newer = f"{fused.gone} or newer" if fused.here else "another jaxlib"
+        mended = canary.apart(dtype, REMEDY) <= DTYPES[dtype]
+        mend = f"{fused.fix_jax}, as a check does" if mended else "run it without jax.jit"
+        newer = f"{fused.gone} or newer" if mended and fused.here else "another jaxlib"
         what = f"{canary.name}, {dtype}: {apart:.1e} off on jaxlib {_version('jaxlib')}"
         lines.append(f"{what}; {mend}; or {newer}")
     return lines

@@ -16,7 +16,6 @@ from compare.weights.link import Path as LeafPath
 from compare.weights.map import WeightMap
 
 TORCH, FLAX = "PyTorch", "Flax"
-COUNTER = "num_batches_tracked"
 
 
 @dataclass
