@@ -13,7 +13,7 @@ from typing import Any
 from compare.capture.environment import environment
 from compare.discover import told
 from compare.errors import DiptychError, lacking, need
-from compare.ladder.verdict import worst
+from compare.ladder.verdict import DTYPES, worst
 from compare.report.entries import twin_dict
 from compare.report.report import Report
 from compare.twin import Twin
@@ -146,6 +146,7 @@ def check(
     full: bool = False,
     precision: str = "highest",
     steps: int = 10,
+    dtypes: Sequence[str] = ("float32",),
     stages: Iterable[str] | None = None,
     progress: Callable[[str, str], None] = lambda twin, doing: None,
     finished: Callable[[dict], None] = lambda entry: None,
@@ -159,6 +160,7 @@ def check(
       full: the published sizes, where a twin has one.
       precision: "highest", or "default" to measure what TF32 costs.
       steps: the length of the trajectory.
+      dtypes: what each backend's own numerics are judged in: "float32", "bfloat16", "float16".
       stages: those to report; default all.
       progress: called with the twin's name and what runs.
       finished: called with each entry of the report as it stands.
@@ -168,7 +170,7 @@ def check(
       crashes stands in its `crashed`, and the others are run.
 
     Raises:
-      DiptychError: for a single twin that cannot be built or run, an unknown backend, or a
+      DiptychError: for a single twin that cannot be built or run, an unknown backend or dtype, or a
         framework that is not installed, unless it is that of one candidate among others.
     """
     from compare.ladder.ladder import Ladder
@@ -176,6 +178,9 @@ def check(
 
     if not twins:
         raise DiptychError("check() has no twin to compare: give it at least one")
+    unknown = [name for name in dtypes if name not in DTYPES]
+    if unknown:
+        raise DiptychError(f"dtypes: {unknown[0]!r} is not among {', '.join(DTYPES)}")
     candidates = list(EVERY) if backends == "all" or list(backends) == ["all"] else list(backends)
     installed(candidates)
     reasons = {name: missing(name) for name in candidates}
@@ -190,7 +195,7 @@ def check(
     def climb(twin: Twin, name: str) -> list[dict[str, Any]]:
         pair = Pair(twin.published() if full else twin, seed, steps, precision)
         found = []
-        for result in Ladder(pair, runnable, lambda doing: progress(name, doing)).run():
+        for result in Ladder(pair, runnable, lambda doing: progress(name, doing)).run(dtypes):
             entry = twin_dict(result, optimizers(twin))
             if stages is not None:
                 entry["stages"] = [s for s in entry["stages"] if s["name"] in set(stages)]

@@ -35,9 +35,11 @@ def collect(run: Any) -> Values:
     return {k: v for s in run.sections(trajectory=False) for k, v in s.tensors.items()}
 
 
-def climb(twin: Twin, *, steps: int = 3, numerics: bool = False, seed: int = 0) -> Result:
+def climb(
+    twin: Twin, *, steps: int = 3, numerics: bool = False, seed: int = 0, dtype: str = "float32"
+) -> Result:
     """The ladder of jitted XLA against PyTorch, tier 1 alone unless asked."""
-    return Ladder(Pair(twin, seed, steps), ["xla:cpu"]).run(numerics)[0]
+    return Ladder(Pair(twin, seed, steps), ["xla:cpu"]).run((dtype,) if numerics else ())[0]
 
 
 def trouble(result: Result) -> dict[str, list[str]]:

@@ -60,6 +60,7 @@ class TorchRun:
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.kinks: dict[str, dict[str, tuple[int, ...]]] = {}
         self.flips: dict[str, Flips] = {}
+        self.dtypes: dict[str, str] = {}  # of tensors that have another than the run's
         self.lifted: dict[str, None] = {}
         self.narrow: dict[str, None] = {}
         self._moved = moved
@@ -150,7 +151,15 @@ class TorchRun:
     def _recorder(self, mode: str) -> Recorder:
         return Recorder(self.model, self.impose(mode), self.lift, self.inputs)
 
-    def _keep(self, mode: str, recorder: Recorder) -> None:
+    def _keep(self, mode: str, output: Any, recorder: Recorder) -> None:
+        named = {f"{mode}/out{suffix}": t for suffix, t in leaves(output)}
+        named |= {f"{mode}/layer/{key}": t for key, t in recorder.taps.items()}
+        named |= {f"{mode}/gradient/layer/{key}": t for key, t in recorder.gradients.items()}
+        self.dtypes |= {
+            name: str(t.dtype).removeprefix("torch.")
+            for name, t in named.items()
+            if t.is_floating_point() and t.dtype != self.dtype
+        }
         self.info[mode] = recorder.info
         self.branches[mode] = _arrays(recorder.branches)
         self.kinks[mode] = recorder.kinks
@@ -167,7 +176,7 @@ class TorchRun:
         settings, masked = self._settings(), self._masked(mode)
         with settings, masked, torch.no_grad(), self._recorder(mode) as recorder:
             output = self._call(None, inputs)
-        self._keep(mode, recorder)
+        self._keep(mode, output, recorder)
         return _tensors(mode, output, recorder)
 
     def _objective(self, phase: Phase, output: Any, targets: list) -> torch.Tensor:
@@ -203,7 +212,7 @@ class TorchRun:
                 loss = self._objective(phase, output, targets)
             if loss.requires_grad:
                 loss.backward()
-        self._keep(mode, recorder)
+        self._keep(mode, output, recorder)
         tensors = _tensors(mode, output, recorder)
         tensors[f"{mode}/loss"] = to_numpy(loss)
         for name, buffer in self._buffers().items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from compare.commands.options import Subparsers, command, dump, emit, say, writable
+from compare.ladder.verdict import DTYPES
 
 
 def add(subparsers: Subparsers) -> None:
@@ -30,9 +31,9 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--backend", default="xla:cpu", help="default xla:cpu; see check --help")
     parser.add_argument(
         "--dtype",
-        choices=("float64", "float32"),
+        choices=("float64", *DTYPES),
         default="float64",
-        help="float64: the same mathematics (default); float32: the same numerics",
+        help="float64: the same mathematics (default); the others: the same numerics",
     )
     parser.add_argument("--full", action="store_true", help="at the published size")
 

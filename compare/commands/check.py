@@ -10,6 +10,7 @@ from typing import Any
 
 from compare.commands.options import Subparsers, command, emit, natural, say, writable
 from compare.errors import DiptychError
+from compare.ladder.verdict import DTYPES
 
 NOTES = """\
 Every rung (weights, forward, gradients, step, trajectory) is SAME, DIVERGED, INCONCLUSIVE or n/a;
@@ -29,6 +30,7 @@ def add(subparsers: Subparsers) -> None:
             ("diptych check cnn/lenet --out .", "one; report.html and report.json are kept"),
             ("diptych check my_port:encoder", "your own, from ./my_port.py"),
             ("diptych check cnn --backends all", "on every backend that this machine has"),
+            ("diptych check rnn --dtypes float32,bfloat16", "their numerics in bfloat16, too"),
             ("diptych check cnn/lenet --json | jq .verdict", "for machines"),
         ],
         NOTES,
@@ -50,6 +52,14 @@ def add(subparsers: Subparsers) -> None:
         choices=("highest", "default"),
         default="highest",
         help="of matrix products; default measures what TF32 or bfloat16 costs",
+    )
+    parser.add_argument(
+        "--dtypes",
+        type=_dtypes,
+        default="float32",
+        metavar="A,B",
+        help="what each backend's own numerics are judged in, beside the mathematics in float64:"
+        " float32 (default), bfloat16, float16",
     )
     parser.add_argument(
         "--jobs",
@@ -108,6 +118,7 @@ def _checked(args: argparse.Namespace, twins: list, backends: list[str]) -> Any:
         "full": args.full,
         "precision": args.precision,
         "steps": args.steps,
+        "dtypes": args.dtypes,
     }
     jobs = workers.default(twins, settings) if args.jobs is None else args.jobs
     begun: list[str] = []
@@ -155,6 +166,16 @@ def _write(args: argparse.Namespace, report: Any) -> None:
             raise unwritable(folder, error) from error
         write_atomic(folder / "report.html", page)
         write_atomic(folder / "report.json", report.to_json())
+
+
+def _dtypes(text: str) -> list[str]:
+    """The names between the commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = [name for name in names if name not in DTYPES]
+    if wrong or not names:
+        what = f"{wrong[0]!r} is unknown" if wrong else "it is empty"
+        raise argparse.ArgumentTypeError(f"{what}: name some of {', '.join(DTYPES)}")
+    return list(dict.fromkeys(names))
 
 
 def _backends(text: str) -> list[str]:

@@ -34,7 +34,7 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     hints = lint(pair)
     ladder = Ladder(pair, ["xla:cpu"], progress)
     # What differs in float64 is no rounding; a leaf that JAX lacks is found where it is missed.
-    (result,) = ladder.run(numerics=False, seeking=True)
+    (result,) = ladder.run((), seeking=True)
     found = Found(result, lint=hints)
     if result.verdict != V.DIVERGED:
         compiled(pair, found, progress)

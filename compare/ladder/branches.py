@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from compare.ladder import verdict as V
+from compare.ladder.noise import Noise
 from compare.ladder.pairing import Pairing
 from compare.ladder.result import Stage
 from compare.layout import align
@@ -34,15 +35,14 @@ def branches(
     return found
 
 
-def judge_flips(
-    stage: Stage, flips: Mapping[str, Any], references: Mapping[str, list[Any]], unit: float
-) -> None:
+def judge_flips(stage: Stage, flips: Mapping[str, Any], noise: Noise) -> None:
     """The branches that differ from float64's: not more than the references', nor farther."""
     for key, flip in flips.items():
-        others = references.get(key, [])
+        others = noise.flips.get(key, [])
         most = max((f.count for f in others), default=0)
         error = max((f.error for f in others), default=0.0)
-        reach = 4 * max(error, 4 * unit * flip.scale)
+        mode, _, place = key.partition("/")
+        reach = 4 * max(error, 4 * noise.unit(f"{mode}/layer/{place}") * flip.scale)
         if flip.count > 4 * max(most, 1):
             text = f"{key}: {flip.count} branches differ from float64's, references: {most}"
             stage.findings.append((V.DIVERGED, text))

@@ -19,6 +19,7 @@ from compare.ladder.branches import branches
 from compare.ladder.bundle import Bundle, fingerprints
 from compare.ladder.coverage import summarise
 from compare.ladder.judge import Judge
+from compare.ladder.noise import Noise
 from compare.ladder.result import Result
 
 KINKS = ("relu", "leaky_relu")
@@ -30,12 +31,13 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
     Args:
       pair: a `compare.ladder.ladder.Pair`.
       backend: as in `check`.
-      dtype: "float64" (the same mathematics) or "float32" (the same numerics).
+      dtype: "float64" (the same mathematics), or "float32", "bfloat16" or "float16" (the same
+        numerics).
     """
     from compare.capture.environment import environment
     from compare.ladder import ladder
 
-    whole = dtype == "float64"
+    whole, dtypes = dtype == "float64", {}
     run = pair.run(backend, dtype)
     tensors: dict[str, np.ndarray] = {}
     for index, section in enumerate(run.sections(whole)):
@@ -51,7 +53,8 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
             found = ladder.mathematical_noise(section, shaken)
             noise |= {f"{place}|{name}": value for name, value in found.items()}
     else:
-        noise, _ = ladder.numerical_noise(pair, dtype, progress)
+        rounding = ladder.numerical_noise(pair, dtype, progress)
+        noise, dtypes = rounding.errors, rounding.dtypes
     trained = [name for name, leaf in pair.leaves.items() if leaf.trains]
     torch = ladder.parse(backend)[0] == "torch"
     meta = {
@@ -71,6 +74,7 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
             for mode, info in run.info.items()
         },
         "noise": noise,
+        "dtypes": dtypes,
         "environment": environment(),
     }
     return Bundle(tensors, meta)
@@ -96,9 +100,9 @@ def _taps(bundle: Bundle) -> dict[str, dict[str, Tap]]:
 def diff(ours: Bundle, theirs: Bundle, names: tuple[str, str] = ("A", "B")) -> Result:
     """Compares two captures of one twin; a PyTorch one, if there is one, is the reference.
 
-    In float64 the limits are those of `check`. In float32 each side may be off by the noise of the
-    reference runs, so the two may be twice as far apart; where they are farther and took different
-    branches at a kink, the verdict is INCONCLUSIVE.
+    In float64 the limits are those of `check`. In a lower dtype each side may be off by the noise
+    of the reference runs, so the two may be twice as far apart; where they are farther and took
+    different branches at a kink, the verdict is INCONCLUSIVE.
 
     Raises:
       DiptychError: if one is no capture, or they are of different twins, weights, inputs or dtypes.
@@ -154,7 +158,9 @@ def _mathematics(judge: Judge, ours: Bundle, theirs: Bundle) -> None:
 
 def _numerics(judge: Judge, ours: Bundle, theirs: Bundle) -> None:
     others, flips = dict(_sections(theirs)), 0
-    unit = 2 * V.UNIT[ours.meta["dtype"]]
+    dtype, dtypes = ours.meta["dtype"], {}
+    for bundle in (ours, theirs):
+        dtypes |= bundle.meta.get("dtypes", {})  # of bundles written since there are any
     for place, section in _sections(ours):
         other = others.get(place, Section(section.stage, {}, section.step))
         noise = {
@@ -162,7 +168,7 @@ def _numerics(judge: Judge, ours: Bundle, theirs: Bundle) -> None:
             for name in section.tensors
         }
         flips += _flips(judge, section, other)
-        judge.judge_numerics(other, section, noise, unit)
+        judge.judge_numerics(other, section, Noise(dtype, noise, dtypes=dtypes, sides=2))
     if flips:
         for stage in judge.result.stages.values():
             stage.numerics = [_uncertain(judged, flips) for judged in stage.numerics]

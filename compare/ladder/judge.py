@@ -12,6 +12,7 @@ import numpy as np
 from compare.capture.distance import norm
 from compare.capture.taps import Section
 from compare.ladder import verdict as V
+from compare.ladder.noise import Noise
 from compare.ladder.pairing import match
 from compare.ladder.result import Info, Result
 from compare.ladder.stacking import stacked
@@ -96,11 +97,9 @@ class Judge:
             if name not in expected and "/layer/" not in name and not nothing:
                 stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
 
-    def judge_numerics(
-        self, theirs: Section, exact: Section, noise: Mapping[str, float], unit: float
-    ) -> None:
+    def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
-        exact, noise = stacked(exact, noise, self.result)
+        exact, noise = stacked(exact, rounding.errors, self.result)
         floats = {
             name: norm(t)
             for name, t in exact.tensors.items()
@@ -121,7 +120,18 @@ class Judge:
             if r is not None and other:
                 mode, _, leaf = name.partition("/gradient/param/")
                 scale = scales.get(mode, 0.0) if f"{mode}/{leaf}" in self.zero else 0.0
-                judged = V.tier2(name, self._shown(other), r, t, noise[name], median, unit, scale)
+                judged = V.tier2(
+                    name,
+                    self._shown(other),
+                    r,
+                    t,
+                    noise[name],
+                    median,
+                    rounding.unit(name),
+                    scale,
+                    rounding.dtype,
+                    rounding.too_noisy,
+                )
                 self.result.stages[theirs.stage].numerics.append(judged)
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ class Ladder:
             return lambda name: name
         return lambda name: self.pair.weights.jax_name(name)
 
-    def run(self, numerics: bool = True, seeking: bool = False) -> list[Result]:
-        """Climbs it; without `numerics` in float64 alone.
+    def run(self, dtypes: Sequence[str] = ("float32",), seeking: bool = False) -> list[Result]:
+        """Climbs it, in float64 and then in the dtypes of tier 2.
 
         Args:
+          dtypes: "float32", "bfloat16", "float16"; none for float64 alone.
           seeking: the origin of a difference: go on where JAX lacks some of PyTorch's tensors, if
             it can run without them, and train no further than a rung that differs.
         """
@@ -73,8 +75,8 @@ class Ladder:
         if ready:
             # One at a time: that the reference runs again costs less than all in memory at once.
             kinks = [self._mathematics(name, judge, seeking) for name, judge in ready.items()]
-            if numerics:
-                self._numerics(ready, kinks[0])
+            for dtype in dtypes:
+                self._numerics(ready, kinks[0], dtype)
         return [judge.result for judge in self.judges.values()]
 
     def _weights(self, name: str, result: Result) -> None:
@@ -189,10 +191,10 @@ class Ladder:
         self,
         judges: dict[str, Judge],
         kinks: dict[str, dict[str, tuple[int, ...]]],
-        dtype: str = "float32",
+        dtype: str,
     ) -> None:
         """Tier 2, against the float64 runs on each run's own branches."""
-        noise, flips = numerical_noise(self.pair, dtype, self.progress)
+        noise = numerical_noise(self.pair, dtype, self.progress)
 
         def judged(name: str, judge: Judge) -> bool:
             """Whether some tensor of the run is farther off than rounding takes it."""
@@ -205,13 +207,14 @@ class Ladder:
                 )
 
             truth = self.pair.run(REFERENCE, impose=taken)
-            unit = V.UNIT["tf32" if self.pair.precision == "default" and "cuda" in name else dtype]
+            coarser = self.pair.precision == "default" and "cuda" in name
+            rounding = replace(noise, least=V.UNIT["tf32"]) if coarser else noise
             for section, exact in together(run, truth):
-                judge.judge_numerics(section, exact, noise, unit)
+                judge.judge_numerics(section, exact, rounding)
                 del section, exact
-            judge_flips(judge.result.stages["forward"], truth.flips, flips, unit)
-            stages = judge.result.stages.values()
-            return any(j.verdict == V.DIVERGED for stage in stages for j in stage.numerics)
+            judge_flips(judge.result.stages["forward"], truth.flips, rounding)
+            numerics = [j for stage in judge.result.stages.values() for j in stage.numerics]
+            return any(j.verdict == V.DIVERGED for j in numerics if j.dtype == dtype)
 
         for name, judge in judges.items():
             framework, _, mode = parse(name)

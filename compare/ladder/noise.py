@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from compare.capture.distance import distance
 from compare.capture.taps import Section
+from compare.ladder import verdict as V
 from compare.ladder.pair import REFERENCE, Pair
+
+
+@dataclass
+class Noise:
+    """What five reference runs of a dtype show of its rounding.
+
+    Args:
+      dtype: of the runs' parameters and inputs.
+      errors: N, the worst error, by tensor.
+      flips: the branches that each run took otherwise than float64, by kink.
+      dtypes: of tensors that have another dtype than the runs': autocast's, or upcast ones.
+      least: u of the judged backend's matrix products, where those are coarser (TF32).
+      sides: 2 where both of what is compared are rounded so, and neither is float64.
+    """
+
+    dtype: str
+    errors: dict[str, float] = field(default_factory=dict)
+    flips: dict[str, list[Any]] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    least: float = 0.0
+    sides: int = 1
+
+    def unit(self, name: str) -> float:
+        """u of a tensor; what is wider than float32 on PyTorch's side need not be in JAX."""
+        own = V.UNIT.get(self.dtypes.get(name, self.dtype), V.UNIT["float32"])
+        return self.sides * max(own, self.least)
+
+    @property
+    def too_noisy(self) -> float:
+        """The share of a value that noise may be."""
+        halves = {"float16", "bfloat16"}.intersection([self.dtype, *self.dtypes.values()])
+        return V.COARSE if halves else V.TOO_NOISY
 
 
 def together(run: Any, truth: Any) -> Iterator[tuple[Section, Section]]:
@@ -33,12 +67,9 @@ def mathematical_noise(section: Section, streams: list[Iterator[Section]]) -> di
     return noise
 
 
-def numerical_noise(
-    pair: Pair, dtype: str, progress: Callable[[str], None]
-) -> tuple[dict[str, float], dict[str, list[Any]]]:
-    """N: the worst error of five reference runs of a dtype, by tensor; and their branch flips."""
-    noise: dict[str, float] = {}
-    flips: dict[str, list[Any]] = {}
+def numerical_noise(pair: Pair, dtype: str, progress: Callable[[str], None]) -> Noise:
+    """Five reference runs of a dtype, one plain and four moved by one ulp, on their branches."""
+    noise = Noise(dtype)
     for index in range(5):
         progress(f"{dtype} reference {index + 1} of 5")
         move = {"moved": ("reference", index)} if index else {}
@@ -50,8 +81,10 @@ def numerical_noise(
                 for name, value in section.tensors.items()
                 if value.dtype.kind == "f"
             }
-            noise |= {name: max(noise.get(name, 0.0), error) for name, error in errors.items()}
+            known = noise.errors
+            noise.errors |= {k: max(known.get(k, 0.0), error) for k, error in errors.items()}
             del section, exact
+        noise.dtypes |= run.dtypes
         for key, flip in truth.flips.items():
-            flips.setdefault(key, []).append(flip)
-    return noise, flips
+            noise.flips.setdefault(key, []).append(flip)
+    return noise

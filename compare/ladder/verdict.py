@@ -6,7 +6,8 @@ and better; the mildest real fault known shows at 1e-8.
 
 Tier 2, the same numerics, in a backend's own dtype: ||R - R64|| <= 4 max(N, 4u ||R64||), where R64
 is the float64 torch run on R's own branches, N the worst error of five torch runs of that dtype,
-and u the dtype's unit roundoff.
+and u the unit roundoff of the dtype that the tensor has in those runs: under autocast some are
+bfloat16 and others float32.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ SAME, DIVERGED, INCONCLUSIVE, NOT_APPLICABLE = "SAME", "DIVERGED", "INCONCLUSIVE
 RELATIVE = 1e-9
 NOISE = 8.0
 ZERO = 1e-10  # of the network's gradient scale: below it a gradient is analytically zero
-UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
-TOO_NOISY = 2.0**-10
+DTYPES = ("float32", "bfloat16", "float16")  # in which a backend's numerics are judged
+UNIT = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
+TOO_NOISY = 2.0**-10  # of a value, in float32
+COARSE = 2.0**-2  # the same where a 16-bit type takes part, whose honest noise is a percent or two
 SMALL = 16  # tensors with fewer elements borrow the stage's median noise
 
 
@@ -49,6 +52,7 @@ class Judged:
       label: "zero" for an analytically zero gradient and what inherits from it, "chaotic", or "".
       detail: the worst element's index and both its values; what is wrong.
       shape: PyTorch's shape.
+      dtype: of the run that was judged.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Judged:
     label: str = ""
     detail: str = ""
     shape: tuple[int, ...] = ()
+    dtype: str = "float64"
 
     @property
     def relative(self) -> float:
@@ -139,6 +144,8 @@ def tier2(
     median: float,
     unit: float,
     scale: float = 0.0,
+    dtype: str = "float32",
+    too_noisy: float = TOO_NOISY,
 ) -> Judged:
     """Judges one tensor in a backend's own dtype.
 
@@ -146,7 +153,10 @@ def tier2(
       r, r64: the run, and the float64 torch run on its branches.
       noise: N of this tensor.
       median: the stage's median of N / ||R64||, for tensors that are too small to have their own.
+      unit: u of this tensor.
       scale: what stands for ||R64|| where that is zero by analysis: the network's gradient scale.
+      dtype: of the run.
+      too_noisy: N / ||R64|| above which the verdict is INCONCLUSIVE.
     """
     difference, size = distance(r64, r), scale or finite_norm(r64)
     if r64.size < SMALL:
@@ -155,7 +165,7 @@ def tier2(
     verdict, detail = SAME, ""
     if not difference <= allowed:
         verdict, detail = DIVERGED, element(r64, r)
-    elif noise > TOO_NOISY * size:
+    elif noise > too_noisy * size:
         verdict = INCONCLUSIVE
         detail = f"five reference runs spread by {noise:.1e} of {size:.1e}: too noisy to tell"
-    return Judged(name, other, verdict, difference, size, allowed, "", detail, r64.shape)
+    return Judged(name, other, verdict, difference, size, allowed, "", detail, r64.shape, dtype)

@@ -10,7 +10,6 @@ from rich.text import Text
 from compare.ladder.verdict import DIVERGED, INCONCLUSIVE, NOT_APPLICABLE, SAME
 from compare.report import figures
 from compare.report.lines import (
-    HEADINGS,
     STYLE,
     WIDTHS,
     candidate_of,
@@ -21,6 +20,7 @@ from compare.report.lines import (
     finding_lines,
     found_lines,
     heading,
+    headings,
     note,
     origin_lines,
     replay_lines,
@@ -53,13 +53,12 @@ def entry(console: Console, entry: Dict) -> None:
     """The ladder of one twin on one backend, its coverage, and what is not SAME."""
     lines = [heading(entry)]
     stages = entry.get("stages") or []
-    rows = [cells_of(stage, entry) for stage in stages]
-    shown = [[text for text, _ in row] for row in rows]
-    widths = [
-        max(width, *(len(cells[i]) for cells in [HEADINGS, *shown]))
-        for i, width in enumerate(WIDTHS[:-1])
-    ] + [0]
-    lines.append(columns([(text, "dim") for text in HEADINGS], widths))
+    dtypes = figures.dtypes(stages)
+    rows = [cells_of(stage, entry, dtypes) for stage in stages]
+    shown = [headings(dtypes), *([text for text, _ in row] for row in rows)]
+    least = [*WIDTHS, *[0] * len(dtypes)]
+    widths = [max(width, *(len(cells[i]) for cells in shown)) for i, width in enumerate(least)]
+    lines.append(columns([(text, "dim") for text in shown[0]], widths))
     lines += [columns(row, widths) for row in rows]
     lines.append(note("coverage", "; ".join(figures.coverage(entry))))
     lines += [note("dropout", entry["dropout"])] if entry.get("dropout") else []

@@ -19,20 +19,24 @@ def number(x: float) -> float | str:
 def findings(stage: Stage) -> list[str]:
     """What is wrong on one rung, a line each, the decisive ones first."""
     lines = [text for _, text in stage.findings]
-    for tier, judged in (("", stage.judged), ("float32 ", stage.numerics)):
+    for judged in (stage.judged, stage.numerics):
         for wanted in (V.DIVERGED, V.INCONCLUSIVE):
-            lines += [_line(tier, j) for j in judged if j.verdict == wanted]
+            lines += [_line(j) for j in judged if j.verdict == wanted]
     more = len(lines) - SHOWN
     return lines[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
 
 
-def _line(tier: str, judged: Judged) -> str:
+def _line(judged: Judged) -> str:
+    tier = "" if judged.dtype == "float64" else f"{judged.dtype} "
     size = f"{judged.relative:.1e} of {judged.limit:.1e} allowed"
     return f"{tier}{judged.name}: {size}; {judged.detail}"
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
     worst = stage.worst
+    numerics: dict[str, float] = {}
+    for judged in stage.numerics:
+        numerics[judged.dtype] = max(numerics.get(judged.dtype, 0.0), judged.ratio)
     return {
         "name": stage.name,
         "verdict": stage.verdict,
@@ -41,9 +45,8 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "worst": number(worst.relative) if worst else None,
         "worst_tensor": worst.name if worst else None,
         "limit": number(worst.limit) if worst else None,
-        "f32_worst": number(max((j.ratio for j in stage.numerics), default=0.0))
-        if stage.numerics
-        else None,
+        "f32_worst": number(numerics["float32"]) if "float32" in numerics else None,
+        "numerics": {dtype: number(ratio) for dtype, ratio in numerics.items()},
         "zeros": sum(j.label == "zero" for j in stage.judged),
         "findings": findings(stage),
     }
@@ -54,7 +57,10 @@ def _rows(result: Result) -> list[dict[str, Any]]:
     forward = {j.name: j for j in result.stages["forward"].judged}
     backward = {j.name: j for j in result.stages["gradients"].judged}
     numerics = {
-        j.name: j for name in ("forward", "gradients") for j in result.stages[name].numerics
+        j.name: j
+        for name in ("forward", "gradients")
+        for j in result.stages[name].numerics
+        if j.dtype == "float32"
     }
     rows = []
     for mode, pairing in result.pairing.items():
@@ -92,7 +98,7 @@ def _rows(result: Result) -> list[dict[str, Any]]:
 def _parameters(result: Result) -> list[dict[str, Any]]:
     weights = {j.name: j for j in result.stages["weights"].judged}
     rows = []
-    numerics = {j.name: j for j in result.stages["gradients"].numerics}
+    numerics = {j.name: j for j in result.stages["gradients"].numerics if j.dtype == "float32"}
     for judged in result.stages["gradients"].judged:
         if "/gradient/param/" in judged.name:
             name = judged.name.rpartition("/")[2]

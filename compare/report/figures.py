@@ -35,6 +35,17 @@ def difference(x: Any) -> str:
     return DASH if number is None else _special(number) or f"{number:.1e}"
 
 
+def numerics(stage: Any) -> dict[str, Any]:
+    """A stage's worst share of what is allowed, by dtype; older reports know float32 alone."""
+    found = stage.get("numerics")
+    return found if isinstance(found, dict) else {"float32": stage.get("f32_worst")}
+
+
+def dtypes(stages: Sequence[Any]) -> list[str]:
+    """The dtypes that the numerics of some stages were judged in."""
+    return list(dict.fromkeys(str(d) for stage in stages for d in numerics(stage))) or ["float32"]
+
+
 def limit(x: Any) -> str:
     """1e-09, or 3.2e-08"""
     return difference(x).replace(".0e", "e")

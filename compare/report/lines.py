@@ -13,9 +13,9 @@ from compare.report import figures
 
 Dict = dict[str, Any]
 STYLE = {SAME: "green", DIVERGED: "bold red", INCONCLUSIVE: "bold yellow", NOT_APPLICABLE: "dim"}
-HEADINGS = ("stage", "compared", "float64 worst", "limit", "float32 worst/allowed", "verdict")
-WIDTHS = (11, 20, 13, 7, 21, 0)
-CENTRED = (2, 3, 4)
+HEADINGS = ("stage", "compared", "float64 worst", "limit")
+WIDTHS = (11, 20, 13, 7)
+CENTRED = 2  # columns before those of figures, which are centred, up to the verdict
 SHOWN = (5, 1)  # findings that are written out: of the first stage that is not SAME, of the others
 AROUND = (2, 2)  # rows that are shown before and after the origin
 FIXES = (("jax", "fix"), ("torch", "fix_torch"))
@@ -97,7 +97,12 @@ def _catalogued(room: str) -> bool:
     return (Path(__file__).parents[1] / "twins" / f"{room}.py").is_file()
 
 
-def cells_of(stage: Dict, twin: Dict) -> list[tuple[str, str]]:
+def headings(dtypes: list[str]) -> list[str]:
+    """Of the table of stages."""
+    return [*HEADINGS, *(f"{dtype} worst/allowed" for dtype in dtypes), "verdict"]
+
+
+def cells_of(stage: Dict, twin: Dict, dtypes: list[str]) -> list[tuple[str, str]]:
     """The cells of a stage, each with its style."""
     verdict = str(stage.get("verdict"))
     what = clean(stage.get("what") or "")
@@ -107,7 +112,7 @@ def cells_of(stage: Dict, twin: Dict) -> list[tuple[str, str]]:
         (what or figures.DASH, quiet),
         (figures.difference(stage.get("worst")), quiet),
         (figures.limit(stage.get("limit")), quiet),
-        (figures.ratio(stage.get("f32_worst")), quiet),
+        *((figures.ratio(figures.numerics(stage).get(dtype)), quiet) for dtype in dtypes),
         (verdict, STYLE.get(verdict, "")),
     ]
     if stage.get("name") == "step" and what and twin.get("optimizer"):
@@ -119,7 +124,7 @@ def columns(cells: list[tuple[str, str]], widths: list[int]) -> Text:
     line = Text("  ")
     for i, (text, style) in enumerate(cells):
         width = widths[i] if i < len(widths) else 0
-        line.append(text.center(width) if i in CENTRED else text.ljust(width), style)
+        line.append(text.center(width) if i >= CENTRED else text.ljust(width), style)
         if i < len(cells) - 1:
             line.append("  ")
     return line

@@ -193,6 +193,7 @@ def _entry(index: int, twin: Dict, count: int, detail: Detail) -> Dict:
         "right": right if left != right else candidate,
         "optimizer": twin.get("optimizer"),
         "stages": stages,
+        "dtypes": figures.dtypes(stages),
         "findings": [stage for stage in stages if stage["findings"]],
         "ladder": {stage["name"]: stage for stage in stages},
         "zeros": sum(stage["zeros"] for stage in stages),
@@ -226,7 +227,7 @@ def _tables(index: int, twin: Dict, entry: Dict, detail: Detail, plotted: Plotte
 
 
 def _stage(stage: Dict, most: int, origin: Dict | None) -> Dict:
-    known = {"worst": None, "worst_tensor": None, "limit": None, "f32_worst": None}
+    known = {"worst": None, "worst_tensor": None, "limit": None}
     findings = [text[:LONGEST] for text in figures.findings(stage, origin)]
     more = [f"and {len(findings) - most} more, in report.json"] if len(findings) > most else []
     return (
@@ -236,6 +237,7 @@ def _stage(stage: Dict, most: int, origin: Dict | None) -> Dict:
             "name": str(stage.get("name")),
             "verdict": _verdict(stage),
             "what": stage.get("what") or "",
+            "numerics": figures.numerics(stage),
             "zeros": int(figures.value(stage.get("zeros")) or 0),
             "findings": findings[:most] + more,
         }

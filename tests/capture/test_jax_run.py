@@ -8,5 +8,5 @@ from tests.toys import CASES, trouble
 def test_two_runs_of_jax_side_by_side():
     """Each is suspended between its sections, with nothing of its own left in force."""
     case = next(c for c in CASES if c.name == "functions")
-    results = Ladder(Pair(case.twin, steps=2), ["xla:cpu", "xla:cpu+eager"]).run(numerics=False)
+    results = Ladder(Pair(case.twin, steps=2), ["xla:cpu", "xla:cpu+eager"]).run(())
     assert [result.verdict for result in results] == ["SAME", "SAME"], trouble(results[0])

@@ -74,7 +74,7 @@ def test_deeper_models_take_no_more_passes(slip: str, passes: Counter):
 def test_the_replay_keeps_the_tensors_of_one_mode_each_once(slip: str):
     pair = Pair(chain(4, **{slip: 2}), steps=2)
     ladder = Ladder(pair, ["xla:cpu"])
-    ladder.run(numerics=False)
+    ladder.run(())
     replay = Replay(pair, ladder.judges["xla:cpu"], lambda _: None)
     origin, _ = locate(replay)
     assert origin is not None
@@ -92,7 +92,7 @@ def test_in_a_clean_pair_every_layer_agrees_alone(case: Case, kind: str):
     """Under jit, remat and scan, called twice and in place."""
     pair = Pair(case.twin, steps=2)
     ladder = Ladder(pair, ["xla:cpu"])
-    ladder.run(numerics=False)
+    ladder.run(())
     replay = Replay(pair, ladder.judges["xla:cpu"], lambda _: None)
     compared = list(replay.pairs("train", kind))
     assert any(":in" in key for key, *_ in compared)
