@@ -148,6 +148,9 @@ class Twin:
         `jax_call` gets a bound Linen module, an NNX or Equinox module (or `apply` and `variables`),
         and `train=`; a model of one example takes its batch axis there, by `jax.vmap`.
       phases: the alternating updates of models that have several.
+      autocast: "bfloat16" or "float16" for mixed precision: PyTorch's calls and losses run under
+        `torch.autocast` of that type, JAX's model names its types itself, and parameters stay
+        float32 on both sides. Their numerics are judged in that alone.
       full: the fields that change at the published size (`--full`).
     """
 
@@ -166,6 +169,7 @@ class Twin:
     torch_call: Callable | None = None
     jax_call: Callable | None = None
     phases: tuple[Phase, ...] = ()
+    autocast: str | None = None
     full: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
@@ -174,6 +178,8 @@ class Twin:
             raise DiptychError("Twin(inputs=...) is empty: name at least one input of the models")
         if self.layout not in ("NHWC", "same"):
             raise DiptychError(f"Twin(layout={self.layout!r}): it is 'NHWC' or 'same'")
+        if self.autocast not in (None, "bfloat16", "float16"):
+            raise DiptychError(f"Twin(autocast={self.autocast!r}): it is 'bfloat16' or 'float16'")
 
     @property
     def room(self) -> str:

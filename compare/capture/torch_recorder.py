@@ -6,7 +6,9 @@ import copy
 import dataclasses
 import functools
 import inspect
+import os
 import re
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ NARROWING = {
     torch.Tensor.bfloat16: "bfloat16",
 }
 HIDDEN = re.compile(r"[/\\](compare[/\\]capture|torch|contextlib)[/\\.]")
+AMP = os.path.join(os.path.dirname(torch.amp.__file__), "")
 NAMES = {
     "hardtanh": "hard_tanh",
     "hardsigmoid": "hard_sigmoid",
@@ -317,6 +320,8 @@ class Recorder(TorchFunctionMode):
         named = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype) and a in LOW]
         if func not in NARROWING and not named:
             return func, args, kwargs
+        if _scaling():
+            return func, args, kwargs
         name = str(named[0]) if named else NARROWING[func]
         self.lifted[f"{source()}: {name.removeprefix('torch.')}"] = None
         if func in NARROWING:
@@ -328,6 +333,18 @@ class Recorder(TorchFunctionMode):
 def _transformed() -> bool:
     """Whether torch.func transforms what runs: its tensors have no values outside of it."""
     return not torch.compiler.is_compiling() and bool(torch._C._functorch.peek_interpreter_stack())
+
+
+def _scaling() -> bool:
+    """Whether a GradScaler made the present call: its scale is float32, whatever the gradients are,
+    and a power of two unless somebody chose another.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and HIDDEN.search(frame.f_code.co_filename):
+        if frame.f_code.co_filename.startswith(AMP):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -352,7 +369,7 @@ class Narrow(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for _, tensor in leaves(result):
-            if tensor.dtype in LOW:
+            if tensor.dtype in LOW and not _scaling():
                 self.found[f"{source()}: {func} gives {str(tensor.dtype)[6:]}"] = None
         return result
 

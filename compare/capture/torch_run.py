@@ -133,7 +133,16 @@ class TorchRun:
             return {}
         return {k: v for k, v in self.model.named_buffers() if k in self.given.state}
 
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.twin.autocast is None or self.lift:
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, getattr(torch, self.twin.autocast))
+
     def _call(self, phase: Phase | None, inputs: list) -> Any:
+        with self._autocast():
+            return self._called(phase, inputs)
+
+    def _called(self, phase: Phase | None, inputs: list) -> Any:
         if self.twin.torch_call:
             return self.twin.torch_call(self.model, *inputs)
         name = phase.call if phase else self.twin.call
@@ -185,7 +194,8 @@ class TorchRun:
             floats = [t for _, t in leaves(output) if t.is_floating_point()]
             products = [(t * c).sum() for t, c in zip(floats, targets, strict=True)]
             return sum(products, torch.zeros((), dtype=self.dtype, device=self.device))
-        return loss(output, *targets)
+        with self._autocast():
+            return loss(output, *targets)
 
     def _train(
         self, phase: Phase, batch: dict, mode: str | None, step: int = 0

@@ -38,7 +38,8 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
     from compare.ladder import ladder
 
     whole, dtypes = dtype == "float64", {}
-    run = pair.run(backend, dtype)
+    stored = dtype if whole else pair.stored(dtype)
+    run = pair.run(backend, stored)
     tensors: dict[str, np.ndarray] = {}
     for index, section in enumerate(run.sections(whole)):
         progress(f"{section.stage} {section.step or ''}".strip())
@@ -74,6 +75,7 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
             for mode, info in run.info.items()
         },
         "noise": noise,
+        "stored": stored,
         "dtypes": dtypes,
         "environment": environment(),
     }
@@ -159,6 +161,7 @@ def _mathematics(judge: Judge, ours: Bundle, theirs: Bundle) -> None:
 def _numerics(judge: Judge, ours: Bundle, theirs: Bundle) -> None:
     others, flips = dict(_sections(theirs)), 0
     dtype, dtypes = ours.meta["dtype"], {}
+    stored = ours.meta.get("stored", dtype)
     for bundle in (ours, theirs):
         dtypes |= bundle.meta.get("dtypes", {})  # of bundles written since there are any
     for place, section in _sections(ours):
@@ -168,7 +171,7 @@ def _numerics(judge: Judge, ours: Bundle, theirs: Bundle) -> None:
             for name in section.tensors
         }
         flips += _flips(judge, section, other)
-        judge.judge_numerics(other, section, Noise(dtype, noise, dtypes=dtypes, sides=2))
+        judge.judge_numerics(other, section, Noise(dtype, stored, noise, dtypes=dtypes, sides=2))
     if flips:
         for stage in judge.result.stages.values():
             stage.numerics = [_uncertain(judged, flips) for judged in stage.numerics]

@@ -75,7 +75,8 @@ class Ladder:
         if ready:
             # One at a time: that the reference runs again costs less than all in memory at once.
             kinks = [self._mathematics(name, judge, seeking) for name, judge in ready.items()]
-            for dtype in dtypes:
+            autocast = self.pair.twin.autocast
+            for dtype in (autocast,) if autocast and dtypes else dtypes:
                 self._numerics(ready, kinks[0], dtype)
         return [judge.result for judge in self.judges.values()]
 
@@ -199,7 +200,7 @@ class Ladder:
         def judged(name: str, judge: Judge) -> bool:
             """Whether some tensor of the run is farther off than rounding takes it."""
             self.progress(f"{dtype} {name}")
-            run = self.pair.run(name, dtype)
+            run = self.pair.run(name, noise.stored)
 
             def taken(mode: str) -> dict[str, np.ndarray]:
                 return branches(

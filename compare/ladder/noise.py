@@ -17,7 +17,8 @@ class Noise:
     """What five reference runs of a dtype show of its rounding.
 
     Args:
-      dtype: of the runs' parameters and inputs.
+      dtype: what is judged, "float32", "bfloat16" or "float16".
+      stored: of the runs' parameters and inputs; float32 under autocast.
       errors: N, the worst error, by tensor.
       flips: the branches that each run took otherwise than float64, by kink.
       dtypes: of tensors that have another dtype than the runs': autocast's, or upcast ones.
@@ -26,6 +27,7 @@ class Noise:
     """
 
     dtype: str
+    stored: str
     errors: dict[str, float] = field(default_factory=dict)
     flips: dict[str, list[Any]] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class Noise:
 
     def unit(self, name: str) -> float:
         """u of a tensor; what is wider than float32 on PyTorch's side need not be in JAX."""
-        own = V.UNIT.get(self.dtypes.get(name, self.dtype), V.UNIT["float32"])
+        own = V.UNIT.get(self.dtypes.get(name, self.stored), V.UNIT["float32"])
         return self.sides * max(own, self.least)
 
     @property
@@ -69,11 +71,11 @@ def mathematical_noise(section: Section, streams: list[Iterator[Section]]) -> di
 
 def numerical_noise(pair: Pair, dtype: str, progress: Callable[[str], None]) -> Noise:
     """Five reference runs of a dtype, one plain and four moved by one ulp, on their branches."""
-    noise = Noise(dtype)
+    noise = Noise(dtype, pair.stored(dtype))
     for index in range(5):
         progress(f"{dtype} reference {index + 1} of 5")
         move = {"moved": ("reference", index)} if index else {}
-        run = pair.run(REFERENCE, dtype, **move)
+        run = pair.run(REFERENCE, noise.stored, **move)
         truth = pair.run(REFERENCE, impose=run.branches.__getitem__)
         for section, exact in together(run, truth):
             errors = {

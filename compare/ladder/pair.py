@@ -108,6 +108,10 @@ class Pair:
         named = set(self.weights.named)
         return [name for name in self.leaves if name not in named]
 
+    def stored(self, dtype: str) -> str:
+        """The dtype of parameters and inputs where the numerics of `dtype` are judged."""
+        return "float32" if self.twin.autocast else dtype
+
     def run(self, backend: str, dtype: str = "float64", **options: Any) -> Any:
         """A run of one backend, not yet started: see `TorchRun` and `JaxRun`."""
         framework, device, mode = parse(backend)

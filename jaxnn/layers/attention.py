@@ -193,7 +193,8 @@ def _added(name, mask, dtype):
 
 
 def _weights(logits):
-    """softmax over the last axis; 0 where every logit is -inf."""
+    """softmax over the last axis, in float32 at least; 0 where every logit is -inf."""
     empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     # -inf goes before the softmax: behind it alone, the gradient would be NaN.
-    return jnp.where(empty, 0, nn.softmax(jnp.where(empty, 0, logits)))
+    return jnp.where(empty, 0, nn.softmax(jnp.where(empty, 0, wide))).astype(logits.dtype)

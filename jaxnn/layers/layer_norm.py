@@ -1,6 +1,6 @@
 """Normalisation within one example: layer, group and root-mean-square norm; nothing is kept.
 
-In half precision every step of a formula rounds; torch computes in float32 and rounds once.
+Half precision is computed in float32 and rounded once, as torch does it.
 """
 
 from collections.abc import Sequence
@@ -47,13 +47,14 @@ class LayerNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises x, (..., *normalized_shape), float; the result has its shape."""
         shape, axes = _last(x, self.normalized_shape)
-        mean, var = jnp.mean(x, axes, keepdims=True), jnp.var(x, axes, keepdims=True)
-        y = (x - mean) * jax.lax.rsqrt(var + self.eps)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
+        y = (wide - mean) * jax.lax.rsqrt(var + self.eps)
         if self.elementwise_affine:
             y = y * self.param("scale", nn.initializers.ones, shape)
             if self.bias:
                 y = y + self.param("bias", nn.initializers.zeros, shape)
-        return y
+        return y.astype(x.dtype)
 
 
 class GroupNorm(nn.Module):
@@ -93,14 +94,15 @@ class GroupNorm(nn.Module):
         if self.num_channels % self.num_groups:
             raise ValueError(f"num_groups={self.num_groups} does not divide {self.num_channels}")
         chex.assert_axis_dimension(x, -1, self.num_channels)
-        groups = x.reshape(*x.shape[:-1], self.num_groups, -1)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        groups = wide.reshape(*x.shape[:-1], self.num_groups, -1)
         axes = (*range(1, x.ndim - 1), x.ndim)
         mean, var = jnp.mean(groups, axes, keepdims=True), jnp.var(groups, axes, keepdims=True)
         y = ((groups - mean) * jax.lax.rsqrt(var + self.eps)).reshape(x.shape)
         if self.affine:
             y = y * self.param("scale", nn.initializers.ones, (self.num_channels,))
             y = y + self.param("bias", nn.initializers.zeros, (self.num_channels,))
-        return y
+        return y.astype(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -136,10 +138,11 @@ class RMSNorm(nn.Module):
         """Scales x, (..., *normalized_shape), float; the result has its shape."""
         shape, axes = _last(x, self.normalized_shape)
         eps = min(jnp.finfo(x.dtype).eps, 2.0**-23) if self.eps is None else self.eps
-        y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axes, keepdims=True) + eps)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        y = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axes, keepdims=True) + eps)
         if self.elementwise_affine:
             y = y * self.param("scale", nn.initializers.ones, shape)
-        return y
+        return y.astype(x.dtype)
 
 
 def _last(x, normalized_shape):

@@ -1,7 +1,7 @@
 """Normalisation of channels by statistics that are kept: batch, synchronised and instance norm.
 
-Channels come last, and one class serves every rank: torch has one for each. In half precision every
-step of a formula rounds; torch computes in float32 and rounds once.
+Channels come last, and one class serves every rank: torch has one for each. Half precision is
+computed in float32 and rounded once, as torch does it.
 """
 
 import chex
@@ -53,22 +53,25 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
         tracked = self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
         if train:
-            mean, var, n = self._moments(x)
+            mean, var, n = self._moments(wide)
             if n == 1:
                 raise ValueError(f"one value per channel in training, from an input of {x.shape}")
             if not self.is_initializing():
                 count = tracked.value + 1
-                weight = 1 / count.astype(x.dtype) if self.momentum is None else self.momentum
+                weight = 1 / count.astype(wide.dtype) if self.momentum is None else self.momentum
                 unbiased = var * (n / (n - 1))
                 tracked.value = count
-                running_mean.value = (1 - weight) * running_mean.value + weight * mean
-                running_var.value = (1 - weight) * running_var.value + weight * unbiased
+                for running, new in ((running_mean, mean), (running_var, unbiased)):
+                    kept = (1 - weight) * running.value + weight * new
+                    running.value = kept.astype(running.value.dtype)
         else:
             mean, var = running_mean.value, running_var.value
 
-        return (x - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
+        y = (wide - mean) * (jax.lax.rsqrt(var + self.eps) * scale) + bias
+        return y.astype(x.dtype)
 
     def _moments(self, x):
         """Mean and biased variance (C,) of a channel, and the number of its values."""
@@ -147,7 +150,8 @@ class InstanceNorm(nn.Module):
         n = x[0, ..., 0].size
         if not axes or (n == 1 and (train or not self.track_running_stats)):
             raise ValueError(f"one position per channel, from an input of {x.shape}")
-        mean, var = jnp.mean(x, axes, keepdims=True), jnp.var(x, axes, keepdims=True)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True)
         if self.track_running_stats:
             running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
             running_var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -158,10 +162,11 @@ class InstanceNorm(nn.Module):
                 weight = 0.0 if self.momentum is None else self.momentum
                 new_mean = jnp.mean(mean, (0, *axes))
                 new_var = jnp.mean(var, (0, *axes)) * (n / (n - 1))
-                running_mean.value = (1 - weight) * running_mean.value + weight * new_mean
-                running_var.value = (1 - weight) * running_var.value + weight * new_var
-        y = (x - mean) * jax.lax.rsqrt(var + self.eps)
+                for running, new in ((running_mean, new_mean), (running_var, new_var)):
+                    kept = (1 - weight) * running.value + weight * new
+                    running.value = kept.astype(running.value.dtype)
+        y = (wide - mean) * jax.lax.rsqrt(var + self.eps)
         if self.affine:
             scale = self.param("scale", nn.initializers.ones, shape)
             y = y * scale + self.param("bias", nn.initializers.zeros, shape)
-        return y
+        return y.astype(x.dtype)
