@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def alarms(runs: int, progress: Callable[[str, str], None]) -> list[dict[str, Any]]:
+def alarms(
+    runs: int, dtypes: Sequence[str], progress: Callable[[str, str], None]
+) -> list[dict[str, Any]]:
     """Clean runs, which ought to raise no alarm: the catalogue in turn, each with its own seed.
 
-    Returns: a row per run: twin, seed, verdict, the worst share of what is allowed on either tier.
+    Args:
+      runs: how many.
+      dtypes: as of `check`.
+      progress: called with the twin's name and what runs.
+
+    Returns: a row per run: twin, seed, verdict, the worst share of what is allowed in float64 and
+      in each of the dtypes.
     """
     from compare.api import check
     from compare.discover import catalogue
@@ -18,7 +26,7 @@ def alarms(runs: int, progress: Callable[[str, str], None]) -> list[dict[str, An
     rows = []
     for seed in range(runs):
         twin = twins[seed % len(twins)]
-        report = check(twin, seed=seed, progress=progress)
+        report = check(twin, seed=seed, dtypes=dtypes, progress=progress)
         stages = report.twins[0]["stages"]
         rows.append(
             {
@@ -28,7 +36,7 @@ def alarms(runs: int, progress: Callable[[str, str], None]) -> list[dict[str, An
                 "float64": max(
                     (s["worst"] / s["limit"] for s in stages if s["limit"]), default=0.0
                 ),
-                "float32": max((s["f32_worst"] or 0.0 for s in stages), default=0.0),
+                **{d: max(float(s["numerics"].get(d, 0.0)) for s in stages) for d in dtypes},
                 "finding": next((f for s in stages for f in s["findings"]), ""),
             }
         )

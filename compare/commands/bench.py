@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from compare.commands.options import Subparsers, command, dump, emit, natural, say, writable
+from compare.commands.options import (
+    Subparsers,
+    command,
+    dtypes,
+    dump,
+    emit,
+    natural,
+    say,
+    writable,
+)
 from compare.errors import DiptychError, need
 
 
@@ -23,6 +32,7 @@ def add(subparsers: Subparsers) -> None:
                 "diptych bench alarms --out results/clean_runs.tsv",
                 "100 clean runs: none may differ",
             ),
+            ("diptych bench alarms --dtypes float32,bfloat16", "the same in bfloat16, too"),
         ],
         "Measure with nothing else running: each side gets a process and an empty cache.",
     )
@@ -37,6 +47,13 @@ def add(subparsers: Subparsers) -> None:
         help="of overhead, find and step: the twin",
     )
     parser.add_argument("--runs", type=natural, default=100, metavar="N", help="of alarms")
+    parser.add_argument(
+        "--dtypes",
+        type=dtypes,
+        default="float32",
+        metavar="A,B",
+        help="of alarms: as of check; default float32",
+    )
     parser.add_argument("--out", metavar="PATH", help="of alarms: write the table, tab-separated")
 
 
@@ -85,7 +102,7 @@ def _alarms(args: argparse.Namespace) -> int:
                 progress.advance()
             progress.update(twin, what)
 
-        rows = alarms(args.runs, doing)
+        rows = alarms(args.runs, args.dtypes, doing)
     if args.out:
         write_atomic(args.out, tabulated(rows))
     emit(args, dump(rows))

@@ -8,9 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from compare.commands.options import Subparsers, command, emit, natural, say, writable
+from compare.commands.options import Subparsers, command, dtypes, emit, natural, say, writable
 from compare.errors import DiptychError
-from compare.ladder.verdict import DTYPES
 
 NOTES = """\
 Every rung (weights, forward, gradients, step, trajectory) is SAME, DIVERGED, INCONCLUSIVE or n/a;
@@ -55,7 +54,7 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--dtypes",
-        type=_dtypes,
+        type=dtypes,
         default="float32",
         metavar="A,B",
         help="what each backend's own numerics are judged in, beside the mathematics in float64:"
@@ -166,16 +165,6 @@ def _write(args: argparse.Namespace, report: Any) -> None:
             raise unwritable(folder, error) from error
         write_atomic(folder / "report.html", page)
         write_atomic(folder / "report.json", report.to_json())
-
-
-def _dtypes(text: str) -> list[str]:
-    """The names between the commas."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    wrong = [name for name in names if name not in DTYPES]
-    if wrong or not names:
-        what = f"{wrong[0]!r} is unknown" if wrong else "it is empty"
-        raise argparse.ArgumentTypeError(f"{what}: name some of {', '.join(DTYPES)}")
-    return list(dict.fromkeys(names))
 
 
 def _backends(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compare.errors import DiptychError
+from compare.ladder.verdict import DTYPES
 
 if TYPE_CHECKING:
     from compare.twin import Twin
@@ -86,6 +87,16 @@ def natural(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
+
+
+def dtypes(text: str) -> list[str]:
+    """Types of tier 2, the names between the commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = [name for name in names if name not in DTYPES]
+    if wrong or not names:
+        what = f"{wrong[0]!r} is unknown" if wrong else "it is empty"
+        raise argparse.ArgumentTypeError(f"{what}: name some of {', '.join(DTYPES)}")
+    return list(dict.fromkeys(names))
 
 
 def say(args: argparse.Namespace) -> Any:

@@ -145,3 +145,8 @@ def test_the_quickstart_does_what_it_says(monkeypatch, capsys):
     assert main(["check", "examples.quickstart:encoder", "-q"]) == 0
     assert main(["check", "examples.quickstart:slipped", "-q"]) == 1
     capsys.readouterr()
+
+
+def test_types_of_the_numerics_are_checked_before_anything_runs(capsys):
+    assert main(["check", "layers/linear", "--dtypes", "bfloat16,float8"]) == 2
+    assert "'float8' is unknown: name some of float32, bfloat16, float16" in capsys.readouterr().err

@@ -54,7 +54,7 @@ class LostSum(mixed_precision.ConvNet):
         x = nn.relu(BatchNorm(self.channels, name="bn1")(x.astype(jnp.float32), train=train))
         x = nn.Conv(2 * self.channels, (3, 3), strides=2, name="conv2", **options)(x)
         x = nn.relu(BatchNorm(2 * self.channels, name="bn2")(x.astype(jnp.float32), train=train))
-        total = 0
+        total = jnp.zeros((len(x), x.shape[-1]), HALF)
         for row in x.reshape(len(x), -1, x.shape[-1]).swapaxes(0, 1):
             total = (total + row).astype(HALF)
         mean = total.astype(jnp.float32) / x[0, ..., 0].size
@@ -64,8 +64,8 @@ class LostSum(mixed_precision.ConvNet):
 class Undivided(DynamicScale):
     """Multiplies the loss, and leaves the gradient as it then is."""
 
-    def value_and_grad(self, fun):
-        run = super().value_and_grad(fun)
+    def value_and_grad(self, *args, **keywords):
+        run = super().value_and_grad(*args, **keywords)
 
         def scaled(weight):
             scaler, finite, value, gradient = run(weight)

@@ -143,6 +143,7 @@ def odd():
     }
     entry["layers"][1] |= {"torch_source": None, "eval": "inf", "gradient": 0.0}
     entry["stages"][1] |= {"worst": "inf", "f32_worst": "nan", "limit": None}
+    entry["stages"][2] |= {"numerics": {NASTY: "inf", "bfloat16": []}}
     entry["trajectory"][3] |= {"torch_loss": "nan", "jax_loss": "inf", "worst": "inf"}
     return entry
 

@@ -25,6 +25,20 @@ def test_what_is_said_of_a_twin_that_is_the_same():
     ]
 
 
+def test_each_type_that_numerics_were_judged_in_has_a_column():
+    entry = twin()
+    for stage in entry["stages"][1:4]:
+        stage["numerics"] = {"float32": 0.41, "bfloat16": 1.73}
+    for stage in (entry["stages"][0], entry["stages"][4]):
+        stage["numerics"] = {}
+    text = said(entry).splitlines()[2:5]
+    assert squeezed("\n".join(text)) == [
+        "stage compared float64 worst limit float32 worst/allowed bfloat16 worst/allowed verdict",
+        "weights 4 tensors 0 0 - - SAME",
+        "forward 3 layers, 2 modes 2.7e-15 1e-09 0.4 1.7 SAME",
+    ]
+
+
 def test_what_is_said_of_a_twin_that_diverged():
     cause = {"code": "ACT-01", "title": "GELU variant", "confirmed": True, "after": 4.4e-16}
     cause |= {"torch_source": "a.py:1", "jax_source": "b.py:2", "fix": "jax.nn.gelu(x, False)"}
