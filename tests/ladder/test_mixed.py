@@ -64,7 +64,7 @@ class LostSum(mixed_precision.ConvNet):
 class Undivided(DynamicScale):
     """Multiplies the loss, and leaves the gradient as it then is."""
 
-    def value_and_grad(self, *args, **keywords):
+    def value_and_grad(self, *args, **keywords):  # pyrefly: ignore[bad-override]
         run = super().value_and_grad(*args, **keywords)
 
         def scaled(weight):
