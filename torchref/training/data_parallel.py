@@ -107,6 +107,11 @@ class GlobalBatchNorm(nn.BatchNorm2d):
       Ioffe and Szegedy, Batch Normalization, 2015, https://arxiv.org/abs/1502.03167
     """
 
+    momentum: float
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(num_features, eps, momentum)
 
@@ -153,7 +158,8 @@ def sharded(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for child in model.children():
         if any(True for _ in child.parameters()):
             fully_shard(child, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)  # what the children leave, and the root of all
+    return model
 
 
 def train_step(
