@@ -292,7 +292,7 @@ def torch_side(folder, rank):
     mesh = init_device_mesh("cpu", (DEVICES,), mesh_dim_names=("data",))
     for name, slip in TORCH.items():
         yield name, *by_torch(mesh, **slip)
-    dist.destroy_process_group()
+    dist.destroy_process_group()  # after all models: one that outlives its group can hang
 
 
 def jax_side():

@@ -10,6 +10,8 @@ the batch, too. `torchrun --nproc-per-node 2 program.py` starts the processes; e
     optimizer = sgd(model.parameters(), lr=0.1)  # of what the wrapper has made of them
     (x, labels), weight = share((x, labels), mesh)
     loss = train_step(model, optimizer, (x,), (labels, weight), mean_cross_entropy)
+    del model  # before its process group: the other way round, a process can hang
+    dist.destroy_process_group()
 
 jax: one program for all devices, which sees whole batches; where they lie says their sharding.
 """
