@@ -51,7 +51,7 @@ def torchrun(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "program.py").write_text(program, encoding="utf-8")
-        np.savez(folder / "given.npz", **given)  # pyrefly: ignore
+        np.savez(folder / "given.npz", **given)  # pyrefly: ignore[bad-argument-type]
         launch = "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"
         path = {"PYTHONPATH": os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])}
         launcher = subprocess.Popen(

@@ -196,7 +196,7 @@ def by_jax(programs, place="replicated", rule="sgd", statistics=np.asarray, mean
     """The same on a mesh, or on one device; of each leaf the shapes that the devices hold.
 
     Args:
-      programs: of the session; a fault takes that of the right way, and other weights.
+      programs: of all runs; a fault takes that of the right way, and other weights.
     """
     import jax
     from jax.sharding import AxisType
