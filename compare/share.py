@@ -33,9 +33,11 @@ def to_numpy(value: Any, copy: bool = True) -> np.ndarray:
     """A NumPy array that nothing else writes to; bfloat16 keeps its values as float32.
 
     A torch tensor is copied, unless `copy` is False: then it must be one that nobody writes to any
-    more. A jax array, which nobody can write to, is not.
+    more. A jax array, which nobody can write to, is not. Of a tensor that is split over devices
+    comes the whole; in PyTorch (a DTensor) all its processes have to ask.
     """
     if type(value).__module__.startswith("torch"):
+        value = value.full_tensor() if hasattr(value, "full_tensor") else value
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
         return np.array(value.numpy(), copy=copy or None)

@@ -145,6 +145,7 @@ def diff(ours: Bundle, theirs: Bundle, names: tuple[str, str] = ("A", "B")) -> R
     summarise(judge.result, list(ours.meta["trained"]), lambda name: True)
     for stage in result.stages.values():
         stage.applicable = bool(stage.judged or stage.numerics or stage.findings)
+        stage.compared = stage.compared if stage.applicable else ""
     return result
 
 

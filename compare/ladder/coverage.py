@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,6 +12,7 @@ from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.result import Result, Stage
 
+BUFFER = re.compile(r"(?:^|[ /])buffer/(.+)")  # and no slot of an optimizer: "momentum_buffer/"
 MOVED = 1e-3  # what a trajectory must move the parameters by, relative
 
 
@@ -57,16 +59,21 @@ def summarise(
         (V.INCONCLUSIVE, f"{n} has no gradient and moves no output: nothing was shown of it")
         for n in (silent if visible else ())
     ]
-    result.buffers = len(
-        {j.name.rpartition("/")[2] for j in forward.judged if "/buffer/" in j.name}
-    )
+    kept = [j.name for j in (*forward.judged, *stages["trajectory"].judged)]
+    result.buffers = len({found[1] for name in kept if (found := BUFFER.search(name))})
+
+
+def movement(last: Section, state: Mapping[str, np.ndarray]) -> float:
+    """How far a trajectory has moved the parameters, relative to where they were."""
+    names = [n.removeprefix("param/") for n in last.tensors if n.startswith("param/")]
+    moved = np.hypot.reduce([distance(last.tensors[f"param/{n}"], state[n]) for n in names])
+    size = np.hypot.reduce([norm(state[n]) for n in names])
+    return float(moved / size if size else moved)
 
 
 def judge_movement(stage: Stage, last: Section, state: Mapping[str, np.ndarray]) -> None:
     """A trajectory counts only if it moved the parameters."""
-    names = [n.removeprefix("param/") for n in last.tensors if n.startswith("param/")]
-    moved = np.hypot.reduce([distance(last.tensors[f"param/{n}"], state[n]) for n in names])
-    size = np.hypot.reduce([norm(state[n]) for n in names])
-    if not moved >= MOVED * size:
-        text = f"the parameters moved by {moved / size:.1e} only: raise the learning rate"
+    moved = movement(last, state)
+    if not moved >= MOVED:
+        text = f"the parameters moved by {moved:.1e} only: raise the learning rate"
         stage.findings.append((V.INCONCLUSIVE, text))
