@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.backends import cuda, cudnn, mkldnn
 
-ON_CUDA = (cuda.matmul, cudnn.conv, cudnn.rnn)
+cudnn: Any = torch.backends.cudnn  # modules that give what they hold when they are asked
+mkldnn: Any = torch.backends.mkldnn
+ON_CUDA = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
 ON_CPU = (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
 
 

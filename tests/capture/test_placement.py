@@ -32,7 +32,8 @@ def mixed(twin: Twin, dtype: str = "float32") -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in catalogue() if name not in SAME_CLASSES])
 def test_a_run_stays_on_its_device(name: str):
-    assert mixed(*find(name)) == []
+    (twin,) = find(name)
+    assert mixed(twin) == []
 
 
 class Positioned(nn.Module):

@@ -65,8 +65,8 @@ def test_a_check_hands_its_precision_on(precision: str, backend: str):
             return x * x
 
         @staticmethod
-        def backward(ctx, gradient):
-            seen.append(torch.backends.cudnn.conv.fp32_precision)
+        def backward(ctx, gradient):  # pyrefly: ignore[bad-override]
+            seen.append(torch.backends.cuda.matmul.fp32_precision)
             return 2 * ctx.saved_tensors[0] * gradient
 
     class Model(torch.nn.Module):
