@@ -10,7 +10,12 @@ NEWEST ?= $(HOME)/.cache/diptych/newest
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help check test examples fuzz faults newest wheel lint format clean
+# What `make cuda` runs with: whatever is there, nothing is installed. DEVICE=cpu rehearses it;
+# WHEELS=DIR makes wheels importable; PARTS="tests steps" runs these alone; OUT=DIR keeps the results.
+CUDA_PYTHON ?= python3
+DEVICE ?= cuda
+
+.PHONY: help check test examples fuzz faults cuda newest wheel lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -31,6 +36,9 @@ fuzz: $(INSTALLED) ## the blocks on hundreds of drawn inputs
 faults: $(INSTALLED) ## the kill matrix: every planted fault, found or not; and false alarms
 	$(BIN)/python -m tests.faults.matrix --out results/kill_matrix.tsv
 	$(BIN)/python -m tests.faults.clean --out results/clean_finds.tsv
+
+cuda: ## what only a GPU can tell, in eight minutes, into results/cuda; DEVICE=cpu rehearses it
+	$(CUDA_PYTHON) -m tests.cuda --device $(DEVICE) $(if $(OUT),--out $(OUT)) $(if $(WHEELS),--wheels $(WHEELS)) $(PARTS)
 
 newest: ## the suite, every twin and every lesson on the newest versions, in a Debian of its own
 	tests/newest.sh "$(NEWEST)"

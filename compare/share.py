@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 
-def to_torch(array: np.ndarray, dtype: Any = None, device: str = "cpu") -> Any:
+def to_torch(array: np.ndarray, dtype: Any = None, device: Any = "cpu") -> Any:
     """A torch tensor with a private copy of `array`; `dtype` is for floating values only."""
     import torch
 

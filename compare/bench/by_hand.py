@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
+from compare.bench import steps
 from compare.errors import DiptychError
 
-# Images of a batch and their side where a step of the published size would take too long.
-STEPPED = {"cnn/resnet:resnet18": (16, 64)}
 REFERENCE_RUNS = (("float64", 3, True), ("float32", 5, False), ("float64", 6, False))
 
 
@@ -60,123 +56,33 @@ def _objective(twin: Any, side: str) -> Callable:
 
 def torch_step(name: str) -> None:
     """One step of PyTorch's model: forward, backward, update."""
-    from compare.discover import find
-
-    _torch_training(find(name)[0], "float64")()
+    steps.torch_training(_trained(name), "float64")()
 
 
 def jax_step(name: str) -> None:
     """One step of JAX's model: forward, backward, update, in one program."""
-    from compare.discover import find
-
-    _jax_training(find(name)[0], "float64")()
+    steps.jax_training(_trained(name), "float64")()
 
 
 def torch_steps(name: str) -> None:
     """Prints the seconds of one step in float32 (see `stepping`)."""
-    print(_median(_torch_training(_sized(name), "float32")))
+    _trained(name)
+    print(steps.median(steps.torch_training(steps.sized(name), "float32"), 9))
 
 
 def jax_steps(name: str) -> None:
     """The same of JAX's model."""
-    print(_median(_jax_training(_sized(name), "float32")))
+    _trained(name)
+    print(steps.median(steps.jax_training(steps.sized(name), "float32"), 9))
 
 
-def _sized(name: str) -> Any:
-    """A twin at the size at which its steps are timed: the published one, or that in `STEPPED`."""
+def _trained(name: str) -> Any:
+    """A twin that has one loss, which both sides can be held to."""
     from compare.discover import find
 
     (twin,) = find(name)
-    twin = twin.published()
-    if name in STEPPED:
-        batch, size = STEPPED[name]
-        image, labels = twin.inputs["x"], twin.targets["labels"]
-        image = dataclasses.replace(image, n=batch, h=size, w=size)
-        labels = dataclasses.replace(labels, n=batch)
-        twin = dataclasses.replace(twin, inputs={"x": image}, targets={"labels": labels})
+    _objective(twin, "torch")
     return twin
-
-
-def _median(step: Callable[[], None]) -> float:
-    """Seconds of a step, the median of nine that follow three untimed ones."""
-    seconds = []
-    for _ in range(3 + 9):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[3:])
-
-
-def _torch_training(twin: Any, dtype: str) -> Callable[[], None]:
-    """PyTorch's training step of a twin's first batch, to be called again and again."""
-    import torch
-
-    from compare.twin import generator
-    from compare.weights.optim import torch_optimizer
-
-    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
-    objective, kind = _objective(twin, "torch"), getattr(torch, dtype)
-    model = twin.build("torch").to(kind).train()
-    optimizer = torch_optimizer(phase.optimizer, list(model.parameters()))
-    inputs, targets = (
-        [x.to(kind) if x.is_floating_point() else x for x in map(torch.from_numpy, given)]
-        for given in ([batch[n] for n in twin.inputs], [batch[n] for n in twin.targets])
-    )
-
-    def step() -> None:
-        optimizer.zero_grad()
-        objective(model(*inputs), *targets).backward()
-        optimizer.step()
-
-    return step
-
-
-def _jax_training(twin: Any, dtype: str) -> Callable[[], None]:
-    """The same of JAX: one program, which is given the memory of what it replaces."""
-    import jax
-    import optax
-    from flax.traverse_util import unflatten_dict
-
-    from compare.capture.jax_model import arranged, shapes
-    from compare.share import to_jax
-    from compare.twin import generator
-    from compare.weights.optim import optax_optimizer
-
-    phase, batch = twin.updates[0], twin.draw(generator(0, "inputs"))
-    model, rng = twin.build("jax"), generator(0, "weights")
-    objective = _objective(twin, "jax")
-    transformation = optax_optimizer(phase.optimizer)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
-    def program(params: Any, rest: Any, state: Any, inputs: list, targets: list) -> Any:
-        def loss(params: Any) -> Any:
-            variables = {**rest, "params": params}
-            output, new = model.apply(variables, *inputs, train=True, mutable=list(rest))
-            return objective(output, *targets), new
-
-        gradients, new = jax.grad(loss, has_aux=True)(params)
-        updates, state = transformation.update(gradients, state, params)
-        return optax.apply_updates(params, updates), new, state
-
-    with jax.enable_x64(dtype == "float64"):
-        variables = unflatten_dict(
-            {
-                path: to_jax(0.02 * rng.standard_normal(shape) + ("params" not in path), dtype)
-                for path, shape in shapes(twin, model, batch).items()
-            }
-        )
-        params = variables.pop("params")
-        inputs, targets = (
-            [to_jax(arranged(twin, name, batch[name]), dtype) for name in names]
-            for names in (twin.inputs, twin.targets)
-        )
-        held = [params, variables, transformation.init(params)]
-
-    def step() -> None:
-        with jax.enable_x64(dtype == "float64"):
-            held[:] = jax.block_until_ready(program(*held, inputs, targets))
-
-    return step
 
 
 def _torch(pair: Any, dtype: str, trajectory: bool) -> None:

@@ -17,6 +17,7 @@ from compare.capture.program import Program, ref
 from compare.capture.taps import Section, Tap
 from compare.capture.torch_masks import Masks, injected
 from compare.capture.torch_model import copied, state, trained
+from compare.capture.torch_precision import multiplied
 from compare.capture.torch_recorder import Call, Narrow, Recorder, leaves, never_compiled, source
 from compare.share import to_numpy, to_torch
 from compare.twin import Phase, Twin, generator
@@ -30,7 +31,7 @@ class TorchRun:
       model: copied, never touched.
       dtype: the dtype of every floating value.
       compiled: run through `torch.compile`.
-      precision: "highest" turns TF32 off, "default" on.
+      precision: on CUDA "highest" turns TF32 off, "default" on.
       moved: the purpose of a generator; weights and inputs are then moved by one random ulp.
       impose: gives the branches to take in a mode ("eval", "train…"), by key.
       watch: find values that fall below float64.
@@ -323,21 +324,13 @@ class TorchRun:
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
         """The run's dtype is the default one; where asked, whatever falls below it is found."""
-        homes: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-        allowed = [home.allow_tf32 for home in homes]
-        for home in homes:
-            home.allow_tf32 = self.precision == "default"
-        try:
-            with self._default():
-                if not self.watch:
-                    yield
-                    return
-                with Narrow() as narrow:
-                    yield
-                self.narrow |= narrow.found
-        finally:
-            for home, allow in zip(homes, allowed, strict=True):
-                home.allow_tf32 = allow
+        with multiplied(self.precision == "default"), self._default():
+            if not self.watch:
+                yield
+                return
+            with Narrow() as narrow:
+                yield
+            self.narrow |= narrow.found
 
     def _free(self, phase: Phase, mode: str) -> dict[str, np.ndarray]:
         """The update from the gradients just computed."""

@@ -125,7 +125,7 @@ def columns(
     console: Any, headings: Sequence[str], rows: Sequence[Sequence[str]], crop: bool = False
 ) -> None:
     """Prints a table, one line a row; `crop` cuts what a terminal has no room for."""
-    from rich.text import Text
+    from compare.report.styled import Text
 
     widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
     for index, cells in enumerate([headings, *rows]):

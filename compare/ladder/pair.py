@@ -126,6 +126,7 @@ class Pair:
                 dtype=dtype,
                 device=device,
                 compiled=compiled,
+                precision=self.precision,
                 **options,
             )
         from compare.capture.jax_run import JaxRun

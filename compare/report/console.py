@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from compare.ladder.verdict import DIVERGED, INCONCLUSIVE, NOT_APPLICABLE, SAME
 from compare.report import figures
 from compare.report.lines import (
@@ -26,6 +23,7 @@ from compare.report.lines import (
     replay_lines,
     twin_place,
 )
+from compare.report.styled import Console, Text
 from compare.report.terminal import paused
 
 Dict = dict[str, Any]

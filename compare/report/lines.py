@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from compare.ladder.verdict import DIVERGED, INCONCLUSIVE, NOT_APPLICABLE, SAME
 from compare.report import figures
+from compare.report.styled import Text
 
 Dict = dict[str, Any]
 STYLE = {SAME: "green", DIVERGED: "bold red", INCONCLUSIVE: "bold yellow", NOT_APPLICABLE: "dim"}

@@ -8,12 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
-
 from compare.report.lines import clean
+from compare.report.styled import Console
 
 DELAY = 2.0  # seconds until the bar appears
 
@@ -45,12 +41,12 @@ def make_console(
 
 def tracked(steps: Iterable, what: str) -> Iterator:
     """The same steps, with a bar on a terminal: on standard error, and gone at the end."""
+    console = make_console(stderr=True)
+    if not console.is_terminal:
+        return iter(steps)
     from rich.progress import track
 
-    console = make_console(stderr=True)
-    return iter(
-        track(steps, what, console=console, transient=True, disable=not console.is_terminal)
-    )
+    return iter(track(steps, what, console=console, transient=True))
 
 
 @contextmanager
@@ -91,6 +87,10 @@ class Progress:
         self._visible = self._done = False
         self._delay = delay
         if self._enabled:
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+            from rich.table import Column
+
             console.soft_wrap = False
             text = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             count = [TextColumn("{task.completed:.0f}/{task.total:.0f} twins"), BarColumn(24)]

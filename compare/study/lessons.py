@@ -275,8 +275,7 @@ def _arguments(head: str, cells: dict[str, str]) -> argparse.Namespace:
 
 def _table() -> None:
     """Each lesson, what it compared, and what failed."""
-    from rich.text import Text
-
+    from compare.report.styled import Text
     from compare.report.terminal import make_console
 
     console = make_console()

@@ -97,14 +97,22 @@ def read_torch(optimizer: Any, names: Mapping[Any, str]) -> State:
 
 
 def write_torch(optimizer: Any, names: Mapping[Any, str], state: State) -> None:
-    """Puts `state` into a torch optimizer, as if START updates had been made."""
+    """Puts `state` into a torch optimizer, as if START updates had been made.
+
+    On CUDA, too, the numbers that steer an update stay on the CPU, where torch.optim keeps them,
+    unless it is one fused kernel.
+    """
     import torch
 
     for parameter, name in names.items():
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        home = parameter.device if fused else "cpu"
         optimizer.state[parameter] = {
-            slot: torch.tensor(float(START))
+            slot: torch.tensor(float(START), device=home)
             if slot == "step"
-            else to_torch(values[name], parameter.dtype, parameter.device)
+            else to_torch(
+                values[name], parameter.dtype, home if slot == "mu_product" else parameter.device
+            )
             for slot, values in state.items()
         }
 

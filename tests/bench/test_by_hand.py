@@ -1,6 +1,6 @@
 """Steps without the harness: timed, and of the sizes that are meant."""
 
-from compare.bench import by_hand
+from compare.bench import by_hand, steps
 
 
 def test_steps_are_timed(capsys):
@@ -10,7 +10,7 @@ def test_steps_are_timed(capsys):
 
 
 def test_the_step_of_resnet18_is_a_small_one():
-    twin = by_hand._sized("cnn/resnet:resnet18")
+    twin = steps.sized("cnn/resnet:resnet18")
     assert twin.inputs["x"].shape == (16, 3, 64, 64)
     assert twin.targets["labels"].shape == (16,)
     assert twin.config["width"] == 64

@@ -37,8 +37,8 @@ def updated(module: Any, name: str, weight: Any, gradients: Any, **keywords: Any
     return weight
 
 
-def rates(module: Any, name: str, *args: Any, steps: int = 12, **keywords: Any) -> Any:
-    """The rates of a schedule from step 0 on, as an array of the side's framework."""
+def rates(module: Any, scale: Any, name: str, *args: Any, steps: int = 12, **keywords: Any) -> Any:
+    """The rates of a schedule from step 0 on, times `scale`, which says on which device."""
     make = getattr(module, name)
     if not in_torch(module):
         import jax
@@ -46,24 +46,23 @@ def rates(module: Any, name: str, *args: Any, steps: int = 12, **keywords: Any) 
 
         first = () if name in PEAKED else (LR,)
         values = jax.vmap(make(*first, *args, **keywords))(jnp.arange(steps))
-        return jnp.broadcast_to(values, steps)
+        return scale * jnp.broadcast_to(values, steps)
     import torch
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=LR)
     turning = {"cycle_momentum": False} if name in PEAKED else {}
-    return _stepped(optimizer, make(optimizer, *args, **turning, **keywords), steps)
+    found = _stepped(optimizer, make(optimizer, *args, **turning, **keywords), steps)
+    return scale * scale.new_tensor(found)
 
 
 LR = 0.3
 PEAKED = ("cyclic_lr", "one_cycle_lr")  # schedules that name their rates themselves
 
 
-def _stepped(optimizer: Any, scheduler: Any, steps: int) -> Any:
-    import torch
-
+def _stepped(optimizer: Any, scheduler: Any, steps: int) -> list[float]:
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return torch.tensor(found)
+    return found

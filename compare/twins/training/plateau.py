@@ -9,11 +9,11 @@ METRICS = (3.0, 2.0, 1.5, 1.6, 1.7, 1.55, 1.4, 1.5, 1.6, 1.7)
 @functions("training/plateau", scale=Array(()))
 def plateau(module, scale):
     options = {"patience": 1, "factor": 0.5, "cooldown": 1}
-    return {"reduce_lr_on_plateau": scale * reduced(module, options)}
+    return {"reduce_lr_on_plateau": reduced(module, scale, options)}
 
 
-def reduced(module, options):
-    """The rates as an array of the side's framework."""
+def reduced(module, scale, options):
+    """The rates times `scale`, which says on which device."""
     if in_torch(module):
         import torch
 
@@ -22,7 +22,7 @@ def reduced(module, options):
         for metric in METRICS:
             scheduler.step(metric)
             found.append(optimizer.param_groups[0]["lr"])
-        return torch.tensor(found)
+        return scale * scale.new_tensor(found)
     import jax
     import jax.numpy as jnp
 
@@ -32,4 +32,4 @@ def reduced(module, options):
         state = scheduler.update(state, metrics=metric)
         return state, state.lr
 
-    return jax.lax.scan(step, scheduler.init(), jnp.asarray(METRICS))[1]
+    return scale * jax.lax.scan(step, scheduler.init(), jnp.asarray(METRICS))[1]
