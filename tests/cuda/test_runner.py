@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -112,9 +113,9 @@ def test_twins_of_every_room_are_checked():
     names = (*check.TWINS, check.LARGE)
     assert len(set(names)) == 25
     assert {n.partition("/")[0] for n in names} == {room.partition("/")[0] for room in rooms()}
-    rows = [row for job in check.jobs("cuda", "highest", names) for row in job.rows]
+    rows = [row for job in check.jobs("cuda", "highest", names, "float32") for row in job.rows]
     assert len(set(rows)) == 25 * 3
-    rehearsed = [row for job in check.jobs("cpu", "highest", names) for row in job.rows]
+    rehearsed = [row for job in check.jobs("cpu", "highest", names, "float32") for row in job.rows]
     assert rehearsed[0].startswith(check.LARGE)
     assert len(rehearsed) == 12
     for backend in check.BACKENDS["cpu"]:
@@ -144,3 +145,31 @@ def test_wheels_are_importable(tmp_path: Path):
         cwd=tmp_path,
     )
     assert done.stdout == "3\n", done.stderr
+
+
+def test_flax_does_without_rich():
+    """The stand-in, which only goes on the path where rich is missing, hides what is there."""
+    program = (
+        "import flax.linen, flax.nnx; from compare.report.styled import Console;"
+        " print(Console.__module__)"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "cuda" / "stand_in")])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "compare.report.plain\n", done.stderr
+
+
+def test_the_stand_in_is_for_a_machine_without_rich(tmp_path: Path, monkeypatch):
+    def used(wheels):
+        paths = variables("cuda", wheels)["PYTHONPATH"].split(os.pathsep)
+        return str(ROOT / "tests" / "cuda" / "stand_in") in paths
+
+    assert not used(None)
+    monkeypatch.setattr("tests.cuda.__main__.find_spec", lambda name: None)
+    assert used(None)
+    (tmp_path / "rich-15-py3-none-any.whl").touch()
+    assert not used(tmp_path)

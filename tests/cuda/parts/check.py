@@ -54,7 +54,7 @@ STEPS = 3  # of the trajectory of the large one
 PROGRAM = "tests.cuda.parts.check"
 
 
-def jobs(device: str, precision: str, names: tuple[str, ...]) -> list[Job]:
+def jobs(device: str, precision: str, names: tuple[str, ...], dtype: str) -> list[Job]:
     """A process per twin, for the large one a process per backend; the large one first.
 
     The rehearsal takes every third twin, and one backend of each: two cores compile no more.
@@ -69,17 +69,17 @@ def jobs(device: str, precision: str, names: tuple[str, ...]) -> list[Job]:
         others = [((name,), (REHEARSED.get(name, "xla:cpu"),)) for (name,), _ in others]
     for (name,), backends in [*large, *others]:
         command = [sys.executable, "-m", PROGRAM, "--device", device, "--one", name]
-        command += ["--backends", ",".join(backends), "--precision", precision]
-        rows = [_row(name, backend, precision) for backend in backends]
+        command += ["--backends", ",".join(backends), "--precision", precision, "--dtype", dtype]
+        rows = [_row(name, backend, precision, dtype) for backend in backends]
         made.append(Job(command, rows, SECONDS[device][name == LARGE]))
     return made
 
 
-def _row(name: str, backend: str, precision: str) -> str:
-    return f"{name} on {backend}, {precision}"
+def _row(name: str, backend: str, precision: str, dtype: str) -> str:
+    return f"{name} on {backend}, {precision}, {dtype}"
 
 
-def one(name: str, backends: list[str], device: str, precision: str) -> None:
+def one(name: str, backends: list[str], device: str, precision: str, dtype: str) -> None:
     """The rows of one twin; of each backend as it comes."""
     import torch
 
@@ -92,16 +92,16 @@ def one(name: str, backends: list[str], device: str, precision: str) -> None:
     twin, note = _fed(twin)
     for backend in backends:
         began = time.perf_counter()
-        # ---- bfloat16 goes here: check(..., dtypes=("float32", "bfloat16")) ----
+        steps = STEPS if name == LARGE else 10
         try:
             report = check(
-                twin, backends=[backend], precision=precision, steps=STEPS if name == LARGE else 10
+                twin, backends=[backend], precision=precision, steps=steps, dtypes=[dtype]
             )
             row = _summary(report.twins[0]) | {"note": note}
         except (Exception, SystemExit) as error:  # the next backend is still worth asking
             row = {"verdict": "CRASHED", "detail": f"{type(error).__name__}: {error}"[:600]}
         seconds = round(time.perf_counter() - began, 1)
-        emit({"name": _row(name, backend, precision), **row, "seconds": seconds})
+        emit({"name": _row(name, backend, precision, dtype), **row, "seconds": seconds})
         gc.collect()
 
 
@@ -122,23 +122,30 @@ def _summary(entry: dict[str, Any]) -> dict[str, Any]:
     """What a row keeps of an entry: verdicts, the worst ratios, the first findings."""
     stages = entry["stages"]
     shares = [s["worst"] / s["limit"] for s in stages if s["limit"] and s["worst"] is not None]
-    finite = [s["f32_worst"] for s in stages if s["f32_worst"] is not None]
+    numerics = [(dtype, float(x)) for s in stages for dtype, x in s["numerics"].items()]
     return {
         "verdict": entry["verdict"],
         "class": entry.get("class"),
         "stages": {s["name"]: s["verdict"] for s in stages},
         "float64 of the limit": max(shares, default=None),
-        "float32 of what is allowed": max(finite, default=None),
+        **{
+            f"{dtype} of what is allowed": max(x for d, x in numerics if d == dtype)
+            for dtype, _ in numerics
+        },
         "detail": "; ".join(str(f) for s in stages for f in s["findings"][:2])[:800],
     }
 
 
-def main(precision: str = "highest", names: tuple[str, ...] = (*TWINS, LARGE)) -> None:
-    args = asked("--one", "--backends", "--precision")
+def main(
+    precision: str = "highest",
+    names: tuple[str, ...] = (*TWINS, LARGE),
+    dtype: str = "float32",
+) -> None:
+    args = asked("--one", "--backends", "--precision", "--dtype")
     if args.one:
-        one(args.one, args.backends.split(","), args.device, args.precision)
+        one(args.one, args.backends.split(","), args.device, args.precision, args.dtype)
         return
-    pooled(jobs(args.device, precision, names), max(2, cores() - 2))
+    pooled(jobs(args.device, precision, names, dtype), max(2, cores() - 2))
 
 
 if __name__ == "__main__":
