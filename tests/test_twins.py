@@ -24,7 +24,7 @@ LARGE = {f"cnn/resnet:resnet{depth}" for depth in (18, 101, 152)}
 UPDATES = {
     f"training/{file}:{file}"
     for file in ("adaptive", "averaging", "gradients", "moments", "optimizers", "second_order")
-}
+} | {"training/mixed_precision:scaled_training"}
 
 
 @pytest.mark.parametrize("name", sorted(TWINS.keys() - LARGE))
