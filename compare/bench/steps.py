@@ -152,6 +152,9 @@ def jax_training(twin: Twin, dtype: str, device: str = "cpu") -> Step:
         floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
         return jax.tree.map(lambda x: x.astype(to) if low and floating(x) else x, tree)
 
+    def trained_by(phase: Phase, params: Any) -> Any:
+        return {p: v for p, v in params.items() if re.search(phase.trains, ".".join(p))}
+
     def updated(phase: Phase, transformation: Any, held: Any, inputs: list, targets: list) -> Any:
         params, rest, state = held
         method = method_of(twin, phase.call, train=True)
@@ -168,7 +171,7 @@ def jax_training(twin: Twin, dtype: str, device: str = "cpu") -> Step:
                 return (output * drawn).sum(), new
             return objective(output, *targets), new
 
-        trained = {p: v for p, v in params.items() if re.search(phase.trains, ".".join(p))}
+        trained = trained_by(phase, params)
         gradients, new = jax.grad(loss, has_aux=True)(trained)
         updates, state = transformation.update(gradients, state, trained)
         moved: Any = optax.apply_updates(trained, updates)
@@ -201,7 +204,7 @@ def jax_training(twin: Twin, dtype: str, device: str = "cpu") -> Step:
             for names in (twin.inputs, twin.targets)
         )
         states = [
-            each.init({p: v for p, v in params.items() if re.search(phase.trains, ".".join(p))})
+            each.init(trained_by(phase, params))
             for phase, each in zip(twin.updates, transformations, strict=True)
         ]
         held = [params, variables, states]

@@ -27,9 +27,7 @@ def main() -> None:
     pairs = [(n, b, d) for n in twins for d in DTYPES for b in BACKENDS[device]]
     emit({"planned": [_row(*each) for each in pairs]})
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max(2, cores() // 2)) as pool:
-        wanted = dict.fromkeys(
-            (n, b, d) for n, _, d in pairs for b in (REFERENCE,)
-        ) | dict.fromkeys(pairs)
+        wanted = dict.fromkeys([*((n, REFERENCE, d) for n, _, d in pairs), *pairs])
         made = {each: pool.submit(_capture, Path(folder), *each) for each in wanted}
         for name, backend, dtype in pairs:
             began = time.perf_counter()
