@@ -131,6 +131,9 @@ class Twin:
         catalogue: the object of the twin's own name in `torchref/X.py` and `jaxnn/X.py`.
       of: in the catalogue, the name to take instead of the twin's own.
       config: constructor keywords that both sides get.
+      variables: the weights of a Linen module, as its `apply` takes them. Weights that are given,
+        here, in `(apply, variables)` or by a module that holds them, are the ones that run, if they
+        were made from PyTorch's; else PyTorch's are carried over, into their structure.
       inputs: what the models are called with, in order: `Array`, `Image`, `Labels`, `Lengths`,
         `Tokens`, or real arrays (four-dimensional ones are NCHW images unless `layout` is "same").
       targets: what the loss takes after the outputs; "mse" draws its own where none is given.
@@ -158,6 +161,7 @@ class Twin:
     jax: Any = None
     of: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    variables: Any = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     targets: Mapping[str, Any] = field(default_factory=dict)
     loss: Any = None

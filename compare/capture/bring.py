@@ -69,7 +69,7 @@ def structs(model: Any) -> dict[Path, jax.ShapeDtypeStruct]:
     Raises:
       DiptychError: for a layer of Equinox that keeps `eqx.nn.State`.
     """
-    leaves = _leaves(model).items()
+    leaves = values(model).items()
     return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves}
 
 
@@ -88,7 +88,7 @@ def kinds(model: Any) -> dict[Path, str]:
         return {}
     owners = dict(modules(model))
     found = {}
-    for path in _leaves(model):
+    for path in values(model):
         owner = owners.get(path[1:-1])
         if owner is not None and " " in kind(owner):
             found[path] = described(owner)
@@ -123,10 +123,11 @@ def modules(model: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield from inside(model, ())
 
 
-def _leaves(model: Any) -> dict[Path, Any]:
+def values(model: Any) -> dict[Path, Any]:
+    """The arrays that a module holds, by path; raises as `structs` does."""
     if is_nnx(model):
         flat = nnx.to_flat_state(nnx.split(model)[1])
-        return {_nnx_path(path, v): _value(v) for path, v in flat if _is_leaf(v)}
+        return {_nnx_path(path, v): held(v) for path, v in flat if _is_leaf(v)}
     stateful = _equinox().nn.StateIndex
     flat, _ = jax.tree_util.tree_flatten_with_path(model, lambda x: isinstance(x, stateful))
     found = {}
@@ -143,10 +144,10 @@ def _leaves(model: Any) -> dict[Path, Any]:
 
 def _is_leaf(variable: Any) -> bool:
     """Whether an NNX variable is one that PyTorch could have: no random state, not empty."""
-    return not isinstance(variable, nnx.RngState) and hasattr(_value(variable), "shape")
+    return not isinstance(variable, nnx.RngState) and hasattr(held(variable), "shape")
 
 
-def _value(variable: Any) -> Any:
+def held(variable: Any) -> Any:
     """What an NNX variable holds; an array that is no variable is its own."""
     return variable.get_value() if isinstance(variable, nnx.Variable) else variable
 
@@ -182,7 +183,7 @@ def filled(model: Any, variables: Mapping[str, Any], train: bool) -> Any:
         graph, state = nnx.split(model)
         given = []
         for path, variable in nnx.to_flat_state(state):
-            value = flat.get(_nnx_path(path, variable), _value(variable))
+            value = flat.get(_nnx_path(path, variable), held(variable))
             own = isinstance(variable, nnx.Variable)
             given.append((path, variable.replace(value) if own else value))
         copy = nnx.merge(graph, nnx.from_flat_state(given))
@@ -277,5 +278,5 @@ def marking(mark: Mark) -> Iterator[None]:
 
 def collections(module: Any) -> dict[str, Any]:
     """NNX's variables that are no parameters, as the call left them."""
-    flat = {path: value for path, value in _leaves(module).items() if path[0] != "params"}
+    flat = {path: value for path, value in values(module).items() if path[0] != "params"}
     return unflatten_dict(flat)

@@ -9,8 +9,9 @@ import numpy as np
 
 from compare.capture.masks import Draw, Shape, uniform
 from compare.twin import Phase, generator
-from compare.weights.link import Leaf
+from compare.weights.link import Leaf, Path
 from compare.weights.optim import NUMBERS
+from compare.weights.own import Slip
 
 State = dict[str, dict[str, np.ndarray]]
 
@@ -30,6 +31,8 @@ class Given:
       still: "mode/name" of parameters whose gradient is zero by analysis. Their rounding noise
         would become whole steps of Adam, so their updates get exact zeros.
       draws: by mode, the dropout masks that PyTorch draws.
+      slips: what of the porter's own weights is not PyTorch's, and runs as it is.
+      alone: leaves of the porter's that PyTorch has no tensor for.
       shared: by mode and number, the shape of a mask that one side shares over more axes.
     """
 
@@ -43,6 +46,8 @@ class Given:
     still: set[str] = field(default_factory=set)
     draws: dict[str, list[Draw]] = field(default_factory=dict)
     shared: dict[tuple[str, int], Shape] = field(default_factory=dict)
+    slips: list[Slip] = field(default_factory=list)
+    alone: dict[Path, np.ndarray] = field(default_factory=dict)
 
     def uniform(self, mode: str, step: int, index: int, shape: Shape) -> np.ndarray:
         """The numbers behind one dropout mask of PyTorch's `shape`, in one step of a mode."""

@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from compare.capture import bring
 from compare.capture.jax_model import (
     Variables,
-    collected,
+    filled,
     key_name,
     method_of,
     mode_keywords,
@@ -85,7 +85,7 @@ def forward(
             return _brought(twin, model, variables, inputs, call, train)
         apply, tree = model, {}
         if isinstance(model, tuple):
-            apply, tree = model[0], _given_tree(model, variables)
+            apply, tree = model[0], filled(model, flatten_dict(variables))
         if twin.jax_call:
             return twin.jax_call(apply, tree, *inputs, train=train), collections
         return (apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)), collections
@@ -105,17 +105,6 @@ def _brought(
     if bring.is_nnx(module):
         return output, bring.collections(module)
     return output, {k: v for k, v in variables.items() if k != "params"}
-
-
-def _given_tree(model: Any, variables: Variables) -> Any:
-    """The variables of an (apply, variables) pair, in the structure that the user gave."""
-    given = model[1]
-    flat = flatten_dict(variables)
-    if not collected(given):
-        flat = {path[1:]: value for path, value in flat.items()}
-    paths = jax.tree_util.tree_flatten_with_path(given)[0]
-    leaves = [flat[tuple(key_name(key) for key in path)] for path, _ in paths]
-    return jax.tree.unflatten(jax.tree.structure(given), leaves)
 
 
 def traced(twin: Twin, model: Any, dtype: Any, phase: Phase | None, args: tuple) -> tuple[Any, Any]:

@@ -9,14 +9,18 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax import nnx
 
 from compare.capture import bring
+from compare.errors import DiptychError
 from compare.layout import channels_last
-from compare.share import to_jax
+from compare.share import to_jax, to_numpy
 from compare.twin import Image, Twin
 from compare.weights.link import Leaf, Path
 
 Variables = dict[str, Any]
+# What a leaf of the user's variables may be wrapped in.
+BOXES = (nn.meta.AxisMetadata, nnx.Variable)
 
 
 def is_image(twin: Twin, name: str) -> bool:
@@ -38,8 +42,8 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
 
 def structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
     if isinstance(model, tuple):
-        variables = jax.eval_shape(lambda: model[1])
-    elif isinstance(model, nn.Module):
+        return {path: _struct(boxed) for path, boxed in given(model)[0].items()}
+    if isinstance(model, nn.Module):
         inputs = [to_jax(arranged(twin, name, batch[name])) for name in twin.inputs]
         method = method_of(twin, twin.call, train=False)
         variables = jax.eval_shape(
@@ -51,10 +55,71 @@ def structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Pat
         return bring.structs(model)
     else:
         return {}
-    if isinstance(model, tuple) and not collected(variables):
-        variables = {"params": variables}
-    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    flat, _ = jax.tree_util.tree_flatten_with_path(nn.meta.unbox(variables))
     return {tuple(key_name(k) for k in path): leaf for path, leaf in flat}
+
+
+def given(model: tuple) -> tuple[dict[Path, Any], Any]:
+    """The leaves of an (apply, variables) pair by path, the collection first, and their structure.
+
+    A leaf may be boxed, in sharding metadata or as a variable of NNX. A key with dots is a path, as
+    in a state dict of PyTorch's.
+
+    Raises:
+      DiptychError: two leaves have one path.
+    """
+    flat, structure = jax.tree_util.tree_flatten_with_path(
+        model[1], is_leaf=lambda x: isinstance(x, BOXES)
+    )
+    above = () if collected(model[1]) else ("params",)
+    found: dict[Path, Any] = {}
+    for keys, leaf in flat:
+        path = (*above, *(part for key in keys for part in key_name(key).split(".")))
+        if path in found:
+            raise DiptychError(f"Twin(jax=(apply, variables)): two leaves are {'/'.join(path)}")
+        found[path] = leaf
+    return found, structure
+
+
+def filled(model: tuple, variables: Mapping[Path, Any]) -> Any:
+    """The variables of an (apply, variables) pair with other values, in the user's structure."""
+    leaves, structure = given(model)
+    return jax.tree.unflatten(
+        structure, [_boxed(boxed, variables[path]) for path, boxed in leaves.items()]
+    )
+
+
+def values(twin: Twin, model: Any) -> dict[Path, np.ndarray]:
+    """The variables that the porter gives, by path; of a Linen module alone there are none."""
+    if isinstance(model, tuple):
+        found = {path: _unboxed(leaf) for path, leaf in given(model)[0].items()}
+    elif twin.variables is not None:
+        flat, _ = jax.tree_util.tree_flatten_with_path(nn.meta.unbox(twin.variables))
+        found = {tuple(key_name(k) for k in path): leaf for path, leaf in flat}
+    else:
+        found = bring.values(model) if bring.is_module(model) else {}
+    return {path: to_numpy(leaf) for path, leaf in found.items() if _is_array(leaf)}
+
+
+def _unboxed(leaf: Any) -> Any:
+    if isinstance(leaf, nn.meta.AxisMetadata):
+        return leaf.unbox()
+    return bring.held(leaf)
+
+
+def _boxed(box: Any, value: Any) -> Any:
+    if isinstance(box, nn.meta.AxisMetadata):
+        return box.replace_boxed(value)
+    return box.replace(value) if isinstance(box, nnx.Variable) else value
+
+
+def _struct(boxed: Any) -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: _unboxed(boxed))
+
+
+def _is_array(leaf: Any) -> bool:
+    """Whether a leaf has values: a template of shapes has not."""
+    return hasattr(leaf, "dtype") and not isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def kinds(
@@ -85,6 +150,13 @@ def is_bare(model: Any) -> bool:
     """Whether a model's variables are one tree that does not tell parameters from buffers."""
     pair = isinstance(model, tuple) and not collected(model[1])
     return pair or bring.is_equinox(model)
+
+
+def is_laid(model: Any) -> bool:
+    """Whether a library's layers hold the variables: their names then say their layout."""
+    apply = model[0] if isinstance(model, tuple) else model
+    apply = getattr(apply, "func", apply)  # a functools.partial
+    return isinstance(getattr(apply, "__self__", apply), nn.Module) or bring.is_module(model)
 
 
 def key_name(key: Any) -> str:

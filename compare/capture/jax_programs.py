@@ -239,9 +239,12 @@ class Programs:
 
     def split(self, phase: Phase, params: Any) -> tuple[dict[Path, Any], dict[Path, Any]]:
         """Flat parameters by path: those that the phase trains, and the others."""
-        names = {link.jax[1:]: link.torch for link in self.weights.links}
-        flat = flatten_dict(params)
-        trained = {p: v for p, v in flat.items() if re.search(phase.trains, names.get(p, ""))}
+        names, flat = self.weights.tensors, flatten_dict(params)
+        trained = {
+            p: v
+            for p, v in flat.items()
+            if any(re.search(phase.trains, name) for name in names.get(p, ()))
+        }
         return trained, {p: v for p, v in flat.items() if p not in trained}
 
 

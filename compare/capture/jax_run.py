@@ -96,7 +96,9 @@ class JaxRun:
         return found
 
     def _variables(self) -> Variables:
-        flat = self.weights.to_jax(self.given.state)
+        flat = self.weights.to_jax(self.given.state) | self.given.alone
+        for slip in self.given.slips:
+            slip.into(flat)
         return unflatten_dict({path: self._cross(array) for path, array in flat.items()})
 
     def _batch(self, batch: Mapping[str, np.ndarray]) -> tuple[list, list]:
@@ -158,10 +160,16 @@ class JaxRun:
 
     def _stilled(self, phase: Phase, gradients: Mapping[Path, Any]) -> dict[Path, Any]:
         """Gradients, with exact zeros for those that are zero by analysis."""
-        names = {link.jax[1:]: link.torch for link in self.weights.links}
-        still = self.given.still
+        mode, still = mode_name(phase), self.given.still
+        if not any(name.startswith(f"{mode}/") for name in still):
+            return dict(gradients)
+        moving = {
+            name: np.full(leaf.shape, f"{mode}/{name}" not in still)
+            for name, leaf in self.weights.leaves.items()
+        }
+        flat = self.weights.to_jax(moving)
         return {
-            path: jnp.zeros_like(g) if f"{mode_name(phase)}/{names[path]}" in still else g
+            path: jnp.where(flat["params", *path], g, 0) if ("params", *path) in flat else g
             for path, g in gradients.items()
         }
 

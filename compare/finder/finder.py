@@ -18,6 +18,7 @@ from compare.finder.lint import lint
 from compare.finder.origin import locate
 from compare.finder.replay import Replay
 from compare.finder.sites import sites
+from compare.finder.slipped import slipped
 from compare.ladder import verdict as V
 from compare.ladder.ladder import Ladder
 from compare.ladder.pair import Pair
@@ -44,6 +45,10 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     wrong = result.stages["weights"].verdict == V.DIVERGED
     if not wrong or result.stages["forward"].judged:
         found.origin, found.rows = locate(replay)
+    if pair.given.slips:
+        slip = pair.given.slips[0]
+        slipped(found, slip, pair.leaves[slip.link.torch].layer)
+        return found
     if wrong:
         stage = result.stages["weights"]
         names = [text.partition(" ")[0] for _, text in stage.findings]

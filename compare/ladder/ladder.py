@@ -66,7 +66,7 @@ class Ladder:
         """
         for name, judge in self.judges.items():
             self._weights(name, judge.result)
-        able = seeking and not self.pair.weights.unfilled
+        able = seeking and not set(self.pair.weights.unfilled) - self.pair.given.alone.keys()
         ready = {
             name: judge
             for name, judge in self.judges.items()
@@ -88,6 +88,7 @@ class Ladder:
             return
         weights = self.pair.weights
         stage.findings += [(V.DIVERGED, text) for text in weights.differences]
+        stage.findings += [(V.DIVERGED, slip.line) for slip in self.pair.given.slips]
         stage.applicable = bool(weights.links or stage.findings)
         result.skipped += weights.uncounted
         back = weights.to_torch(weights.to_jax(given))
@@ -99,7 +100,7 @@ class Ladder:
             size, shape = norm(given[key]), given[key].shape
             other = weights.jax_name(key)
             stage.judged.append(V.Judged(key, other, verdict, difference, size, 0.0, shape=shape))
-        stage.compared = f"{len(stage.judged)} tensors"
+        stage.compared = f"{len(stage.judged)} tensors" + (", yours" if self.pair.own else "")
         result.by_order = [f"{name} = {weights.jax_name(name)}" for name in weights.by_order]
         if result.by_order:
             stage.compared += f", {len(weights.by_order)} by order"

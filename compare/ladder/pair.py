@@ -11,8 +11,10 @@ from compare.capture.given import Given, forced, jittered, mode_name
 from compare.errors import DiptychError
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
+from compare.weights.by_value import common
 from compare.weights.map import Order, WeightMap
 from compare.weights.optim import START
+from compare.weights.own import Own, slips
 
 STEPS = 10
 REFERENCE = "torch:cpu"
@@ -75,6 +77,19 @@ class Pair:
         return self.twin.build("jax")
 
     @cached_property
+    def own(self) -> Own | None:
+        """The weights that the porter gives for JAX's side; None where they only show a structure,
+        having nothing in common with PyTorch's.
+        """
+        from compare.capture import jax_model, torch_model
+
+        given = jax_model.values(self.twin, self.jax_model)
+        values = torch_model.values(self.model) if given else {}
+        if self.twin.variables is None and not common(values, given):
+            return None
+        return Own(values, given, jax_model.is_laid(self.jax_model))
+
+    @cached_property
     def weights(self) -> WeightMap:
         from compare.capture import jax_model, jax_run
 
@@ -84,7 +99,7 @@ class Pair:
             ours = self.run(REFERENCE, "float32").order()
             return Order(ours, *jax_run.order(twin, model, batch))
 
-        return build_map(
+        found = build_map(
             self.leaves,
             jax_model.shapes(twin, model, batch),
             twin.rename,
@@ -92,7 +107,13 @@ class Pair:
             jax_model.kinds(twin, model, batch, self.leaves),
             None if twin.room else order,  # the catalogue's names are equal
             jax_model.is_bare(model),
+            self.own,
         )
+        if self.own:
+            alone = (path for path in found.unfilled if path in self.own.given)
+            self.given.alone = {path: self.own.given[path] for path in alone}
+            self.given.slips = list(slips(found, self.own))
+        return found
 
     @cached_property
     def own_masks(self) -> tuple[str, list[tuple[str, str]]]:

@@ -27,6 +27,7 @@ from compare.report.styled import Console, Text
 from compare.report.terminal import paused
 
 Dict = dict[str, Any]
+SAID = (3, 10)  # findings that are written out: of any rung, of the weights
 
 
 def header(console: Console, environment: Dict) -> None:
@@ -89,8 +90,10 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
         line = note(stage["name"], stage.get("what") or "-").append("   ")
         lines.append(line.append(verdict, STYLE.get(verdict, "")))
         if origin and origin.get("stage") == stage["name"]:
-            table = replay_lines(twin)
-            lines += table or [note("", text) for text in figures.findings(stage, origin)[:3]]
+            table, told = replay_lines(twin), figures.findings(stage, origin)
+            if not table or stage["name"] == "weights":
+                lines += [note("", text) for text in told[: SAID[stage["name"] == "weights"]]]
+            lines += table
             lines += [] if table and not origin.get("between") else origin_lines(twin)
             break
     if origin:

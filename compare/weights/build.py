@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
+from compare.weights import by_value
 from compare.weights.by_order import by_order
 from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
 from compare.weights.map import Order, WeightMap
+from compare.weights.own import Own
 
 GATES = {"LSTM": "ifgo", "GRU": "rzn"}
 # torch's packed projections of attention, in its order -> their names elsewhere.
@@ -25,6 +27,7 @@ def build(
     kinds: Mapping[Path, str] | None = None,
     order: Callable[[], Order] | None = None,
     bare: bool = False,
+    own: Own | None = None,
 ) -> WeightMap:
     """Links every PyTorch tensor with the Flax leaves of its name.
 
@@ -37,6 +40,7 @@ def build(
       order: asked where names leave something over on both sides; without it nothing is paired by
         order.
       bare: the leaves come from a tree that does not tell parameters from buffers: PyTorch does.
+      own: the weights that the porter gives; what names leave open is then told by values.
     """
     kinds = kinds or {}
     links: list[Link] = []
@@ -49,11 +53,8 @@ def build(
         by_module.setdefault("/".join(path[1:-1]), {})[path[-1]] = path
 
     for name, leaf in leaves.items():
-        own, attribute = place_of(name)
-        module = own
-        for pattern, replacement in rename.items():
-            module = re.sub(pattern, replacement, module)
-        module = module.replace(".", "/")
+        module, attribute = place_of(name)
+        module = _renamed(module, rename)
         candidates = (attribute, *LEAVES.get(attribute, ()))
         if attribute == "weight_v" and len(leaf.shape) > 1:  # weight_norm's, not spectral_norm's
             candidates += ("kernel", "weight")
@@ -75,10 +76,7 @@ def build(
             packed = packed or list(_heads(name, attribute, leaf, module, shapes))
             if packed:
                 links += packed
-                rows = sum(link.rows[1] - link.rows[0] for link in packed if link.rows)
-                if rows != leaf.shape[0] and packed[0].rows:
-                    share = f"{leaf.shape[0] - rows} of {leaf.shape[0]} rows"
-                    differences.append(f"{name}: {share} have no counterpart")
+                differences += _uncovered(packed, leaves)
                 continue
             if attribute == "num_batches_tracked":
                 uncounted.append(f"{name}: a counter that Flax's own BatchNorm has not")
@@ -90,6 +88,8 @@ def build(
             lacking[name] = f"{name} {leaf.shape} has no counterpart: JAX lacks {where}"
             continue
         link = fitted(name, leaf, found, shapes[found], kinds.get(found, ""))
+        if own and not own.laid and (seen := own.layout(name, found)):
+            link = seen
         if link is None:
             misfits.add(found)
             differences.append(
@@ -107,14 +107,33 @@ def build(
             )
             links.remove(link)
         met.setdefault(link.jax, link.torch)
+    for link in _stacked(lacking, leaves, shapes, met, rename, kinds):
+        links.append(link)
+        met[link.jax] = link.torch
+        lacking.pop(link.torch)
+    if own and lacking:
+        told = by_value.pairs(
+            {name: own.values[name] for name in lacking},
+            {path: own.given[path] for path in shapes if path in own.given and path not in met},
+        )
+        links += told
+        met |= {link.jax: link.torch for link in told}
+        differences += _uncovered(told, leaves)
+        for link in told:
+            lacking.pop(link.torch, None)
     over = [path for path in shapes if path not in met and path not in misfits]
     ordered: list[Link] = []
-    if order and lacking and over:
-        ours = {name: leaves[name] for name in lacking}
-        theirs = {path: shapes[path] for path in over}
-        homes = {(place_of(link.torch)[0], link.jax[1:-1]) for link in links}
-        ordered, unclear = by_order(ours, theirs, kinds, homes, order())
-        differences += unclear
+    unclear: list[str] = []
+    # What the porter's values allow; and then what they do not, as a value may be wrong.
+    for allowed in (own.alike, own.related) if own else (list,):
+        paired = {link.torch for link in ordered} | {link.jax for link in ordered}
+        ours = {name: leaves[name] for name in lacking if name not in paired}
+        theirs = {path: shapes[path] for path in over if path not in paired}
+        if order and ours and theirs:
+            homes = {(place_of(link.torch)[0], link.jax[1:-1]) for link in (*links, *ordered)}
+            found, unclear = by_order(ours, theirs, kinds, homes, order(), allowed)
+            ordered += found
+    differences += unclear
     paired = {link.torch for link in ordered}
     links += ordered
     met |= {link.jax: link.torch for link in ordered}
@@ -131,7 +150,74 @@ def build(
     links.sort(key=lambda link: rank[link.torch])
     ordered_names = [name for name in leaves if name in paired]
     unfilled = [path for path in shapes if path not in met]
-    return WeightMap(links, leaves, aliases or {}, differences, uncounted, ordered_names, unfilled)
+    parted = {
+        link.jax: shapes.get(link.jax) or shapes["params", *link.jax[1:]]
+        for link in links
+        if link.part
+    }
+    return WeightMap(
+        links, leaves, aliases or {}, differences, uncounted, ordered_names, unfilled, parted
+    )
+
+
+def _renamed(module: str, rename: Mapping[str, str]) -> str:
+    for pattern, replacement in rename.items():
+        module = re.sub(pattern, replacement, module)
+    return module.replace(".", "/")
+
+
+def _stacked(
+    lacking: Collection[str],
+    leaves: Mapping[str, Leaf],
+    shapes: Mapping[Path, tuple[int, ...]],
+    met: Collection[Path],
+    rename: Mapping[str, str],
+    kinds: Mapping[Path, str],
+) -> list[Link]:
+    """A list of modules as JAX's scan wants them: a leaf that has all on one axis more."""
+    lists: dict[tuple[str, str], dict[int, str]] = {}
+    for name in lacking:
+        for found in re.finditer(r"(?<=\.)(\d+)\.|^(\d+)\.", name):
+            around = name[: found.start()], name[found.end() :]
+            lists.setdefault(around, {})[int(found[1] or found[2])] = name
+    links: list[Link] = []
+    taken = set(met)
+    for (before, after), items in lists.items():
+        names = [items[index] for index in sorted(items)]
+        alike = {(leaves[name].shape, leaves[name].layer) for name in names}
+        if sorted(items) != list(range(len(items))) or len(alike) > 1:
+            continue
+        module, attribute = place_of(before + after)
+        place = tuple(part for part in _renamed(module, rename).split("/") if part)
+        for path, shape in shapes.items():
+            last = (attribute, *LEAVES.get(attribute, ()))
+            if path in taken or path[1:-1] != place or path[-1] not in last:
+                continue
+            for axis in (a for a, length in enumerate(shape) if length == len(names)):
+                one, leaf = shape[:axis] + shape[axis + 1 :], leaves[names[0]]
+                if fitted(names[0], leaf, path, one, kinds.get(path, "")) is None:
+                    continue
+                taken.add(path)
+                for index, name in enumerate(names):
+                    link = fitted(name, leaf, path, one, kinds.get(path, ""))
+                    assert link is not None
+                    how = f"{link.how}; {index} of the {len(names)} stacked on axis {axis}"
+                    links.append(replace(link, part=(axis, index, index + 1), how=how))
+                break
+    return links
+
+
+def _uncovered(links: Iterable[Link], leaves: Mapping[str, Leaf]) -> list[str]:
+    """A line for each tensor of which some rows are in no leaf."""
+    rows: dict[str, int] = {}
+    for link in links:
+        if link.rows:
+            rows[link.torch] = rows.get(link.torch, 0) + link.rows[1] - link.rows[0]
+    return [
+        f"{name}: {whole - count} of {whole} rows have no counterpart"
+        for name, count in rows.items()
+        if count != (whole := leaves[name].shape[0])
+    ]
 
 
 def _heads(

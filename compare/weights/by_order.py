@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
 from compare.weights.map import Order
@@ -20,17 +22,23 @@ TYPES = {
 }
 
 
+PLAIN = ["weight", "bias"]  # of a layer that multiplies first and then adds
+
+
 def by_order(
     leaves: Mapping[str, Leaf],
     shapes: Mapping[Path, tuple[int, ...]],
     kinds: Mapping[Path, str],
     homes: set[tuple[str, Path]],
     order: Order,
+    allowed: Callable[[list[Link]], list[Link]] = list,
 ) -> tuple[list[Link], list[str]]:
     """Layer by layer, then tensor by tensor: what fits one alone, or several in a row.
 
     Args:
-      homes: modules of both sides that share tensors already; neither shares with a third.
+      homes: modules of both sides that share tensors already; neither shares with a third, but for
+        a JAX tree that holds several modules' leaves side by side.
+      allowed: of the links that a tensor and a leaf may have, those that their values allow.
 
     Returns:
       The links, and a line for each group that fits equally and has no order.
@@ -40,6 +48,8 @@ def by_order(
     stuck: set[str] = set()
     for whole in (True, False):
         homes = homes | {(place_of(link.torch)[0], link.jax[1:-1]) for link in links}
+        often = Counter(path for _, path in homes)
+        homes = {(name, path) for name, path in homes if path and often[path] == 1}
         taken = {link.torch for link in links} | {link.jax for link in links} | stuck
         ours: dict[str, dict[str, Leaf]] = {}
         for name, leaf in leaves.items():
@@ -53,8 +63,9 @@ def by_order(
         for name, unit in ours.items():
             for path, other in theirs.items():
                 home = place_of(next(iter(unit)))[0], next(iter(other))[1:-1]
-                met = {pair for pair in homes if pair[0] == home[0] or pair[1] == home[1]}
-                if (not met or home in met) and (found := _layers(unit, other, kinds)):
+                met = {pair for pair in homes if home[0] == pair[0] or home[1] == pair[1]}
+                found = _layers(unit, other, kinds, allowed) if not met or home in met else []
+                if found:
                     fits[name, path] = found
         candidates = {name: tuple(p for n, p in fits if n == name) for name in ours}
         for group in dict.fromkeys(candidates.values()):
@@ -64,7 +75,7 @@ def by_order(
                 continue
             if len(names) == len(group) == len(others):
                 if len(group) > 1:
-                    names = _sorted_names(names, order) or []
+                    names = _sorted_names(names, order, list(leaves)) or []
                     group = _chain([tuple(theirs[path]) for path in group], group, order)
                 if len(names) == len(group):
                     how = "type and shape" if len(group) == 1 else "type, shape and order"
@@ -84,7 +95,8 @@ def by_order(
     for name, leaf in leaves.items():
         for path, shape in shapes.items():
             said = path[-1] in (place_of(name)[1], "bias", *LEAVES["weight"])
-            if not (said or {name, path} & taken) and len(_either(name, leaf, path, shape)) > 1:
+            ways = allowed(_either(name, leaf, path, shape))
+            if not (said or {name, path} & taken) and len(ways) > 1:
                 unclear.append(
                     f"{name} {leaf.shape} may be {'/'.join(path[1:])} as it is or transposed: call"
                     " that leaf kernel if it is (in, out), weight if it is (out, in)"
@@ -93,7 +105,10 @@ def by_order(
 
 
 def _layers(
-    ours: Mapping[str, Leaf], theirs: Mapping[Path, tuple[int, ...]], kinds: Mapping[Path, str]
+    ours: Mapping[str, Leaf],
+    theirs: Mapping[Path, tuple[int, ...]],
+    kinds: Mapping[Path, str],
+    allowed: Callable[[list[Link]], list[Link]],
 ) -> list[Link]:
     """The links of two layers, if every tensor of each has exactly one counterpart in the other."""
     if len(ours) != len(theirs):
@@ -109,10 +124,10 @@ def _layers(
             if layer and leaf.layer and not _same_type(leaf.layer, layer):
                 continue
             if named:
-                fitting.append(fitted(name, leaf, path, theirs[path], kinds.get(path, "")))
+                ways = [fitted(name, leaf, path, theirs[path], kinds.get(path, ""))]
             else:
-                fitting += _either(name, leaf, path, theirs[path])
-        fitting = [link for link in fitting if link]
+                ways = _either(name, leaf, path, theirs[path])
+            fitting += allowed([link for link in ways if link])
         if len(fitting) != 1:
             return []
         found += fitting
@@ -139,13 +154,22 @@ def _same_type(ours: str, theirs: str) -> bool:
     return len(pair) == 1 or not pair <= known
 
 
-def _sorted_names(names: list[str], order: Order) -> list[str] | None:
-    """Tensors or modules in the order of execution, if all are known to be executed."""
+def _sorted_names(names: list[str], order: Order, leaves: list[str]) -> list[str] | None:
+    """Tensors or modules in the order of execution, if all are known to be executed.
+
+    In one layer a weight comes before its bias, as a layer lists them.
+    """
     rank = {module: index for index, module in enumerate(order.torch)}
     places = [rank.get(name, rank.get(place_of(name)[0])) for name in names]
-    if None in places or len(set(places)) < len(places):
+    if None in places:
         return None
-    return [name for _, name in sorted(zip(places, names, strict=True))]
+    listed = [leaves.index(name) if name in leaves else 0 for name in names]
+    attributes: dict[Any, list[str]] = {}
+    for name, place in zip(names, places, strict=True):
+        attributes.setdefault(place, []).append(place_of(name)[1] if name in leaves else "")
+    if any(len(found) > 1 and found != PLAIN for found in attributes.values()):
+        return None
+    return [name for *_, name in sorted(zip(places, listed, names, strict=True))]
 
 
 def _chain(

@@ -28,7 +28,15 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Link:
-    """`jax = flip(torch[rows]).transpose(perm).reshape(shape)`: a slice that is one Flax leaf."""
+    """`jax[part] = flip(torch[rows][order]).transpose(perm).reshape(shape)`: a slice, a leaf.
+
+    Args:
+      shape: of the leaf, or of its part.
+      rows: the slice of the tensor's first axis; None for all of it.
+      part: the axis and the slice of the leaf; None for all of it.
+      order: an axis of the tensor, and the order in which its elements are taken.
+      how: what was done, and by what that was known.
+    """
 
     torch: str
     jax: Path
@@ -37,19 +45,46 @@ class Link:
     rows: tuple[int, int] | None = None
     how: str = "as it is"
     flip: tuple[int, ...] = ()
+    part: tuple[int, int, int] | None = None
+    order: tuple[int, tuple[int, ...]] | None = None
+
+    @property
+    def place(self) -> tuple[Path, tuple[int, int, int] | None]:
+        """What of JAX's it is: one place meets one tensor."""
+        return self.jax, self.part
+
+    @property
+    def expression(self) -> str:
+        """The line that makes it: "fc.weight.T", "rnn.weight_ih_l0[0:6].T"."""
+        text = self.torch + (f"[{self.rows[0]}:{self.rows[1]}]" if self.rows else "")
+        if self.order:
+            text += f".take(order, {self.order[0]})"
+        text = f"flip({text}, {self.flip})" if self.flip else text
+        if self.perm:
+            text += ".T" if self.perm == (1, 0) else f".transpose{self.perm}"
+        return text
 
     def forward(self, tensor: np.ndarray) -> np.ndarray:
         part = tensor[slice(*self.rows)] if self.rows else tensor
+        if self.order:
+            part = np.take(part, self.order[1], self.order[0])
         part = np.flip(part, self.flip) if self.flip else part
         return (part.transpose(self.perm) if self.perm else part).reshape(self.shape)
 
     def backward(self, leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         rows = (self.rows[1] - self.rows[0], *shape[1:]) if self.rows else shape
-        if not self.perm:
-            return leaf.reshape(rows)
-        permuted = leaf.reshape([rows[axis] for axis in self.perm])
-        part = permuted.transpose(np.argsort(self.perm))
-        return np.flip(part, self.flip) if self.flip else part
+        perm = self.perm or tuple(range(len(rows)))
+        permuted = leaf.reshape([rows[axis] for axis in perm])
+        part = permuted.transpose(np.argsort(perm))
+        part = np.flip(part, self.flip) if self.flip else part
+        return np.take(part, np.argsort(self.order[1]), self.order[0]) if self.order else part
+
+    def of(self, leaf: np.ndarray) -> np.ndarray:
+        """What of a leaf it is, a view."""
+        if self.part is None:
+            return leaf
+        axis, start, stop = self.part
+        return leaf[(slice(None),) * axis + (slice(start, stop),)].reshape(self.shape)
 
 
 # PyTorch's leaf -> Flax's leaves that may stand for it.

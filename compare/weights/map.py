@@ -44,6 +44,7 @@ class WeightMap:
       uncounted: what need not have one.
       by_order: PyTorch's names that were paired by type, shape and order of execution.
       unfilled: JAX's leaves without a counterpart.
+      parted: the shapes of JAX's leaves that several tensors make.
     """
 
     links: list[Link]
@@ -53,6 +54,7 @@ class WeightMap:
     uncounted: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
     unfilled: list[Path] = field(default_factory=list)
+    parted: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -69,17 +71,31 @@ class WeightMap:
         """The PyTorch names that have a counterpart, in order."""
         return list(dict.fromkeys(link.torch for link in self.links))
 
+    @property
+    def tensors(self) -> dict[Path, list[str]]:
+        """JAX's leaves without their collection -> the PyTorch tensors that make each."""
+        found: dict[Path, list[str]] = {}
+        for link in self.links:
+            found.setdefault(link.jax[1:], []).append(link.torch)
+        return found
+
     def jax_name(self, name: str) -> str:
-        paths = ["/".join(link.jax[1:]) for link in self.links if link.torch == name]
-        return ", ".join(paths)
+        return ", ".join(map(shown, (link for link in self.links if link.torch == name)))
 
     def to_jax(self, state: Mapping[str, np.ndarray]) -> dict[Path, np.ndarray]:
         """Flax leaves by path from PyTorch tensors by name; names not in `state` are skipped."""
-        return {
-            link.jax: np.asarray(link.forward(state[link.torch]), order="C")
-            for link in self.links
-            if link.torch in state
-        }
+        leaves: dict[Path, np.ndarray] = {}
+        for link in self.links:
+            if link.torch not in state:
+                continue
+            value = link.forward(state[link.torch])
+            if link.part is None:
+                leaves[link.jax] = np.asarray(value, order="C")
+            else:
+                if link.jax not in leaves:
+                    leaves[link.jax] = np.zeros(self.parted[link.jax], value.dtype)
+                link.of(leaves[link.jax])[...] = value
+        return leaves
 
     def to_torch(self, leaves: Mapping[Path, np.ndarray]) -> dict[str, np.ndarray]:
         """The way back; a tensor made of several leaves is put together again."""
@@ -88,7 +104,7 @@ class WeightMap:
             if link.jax not in leaves:
                 continue
             shape = self.leaves[link.torch].shape
-            part = link.backward(np.asarray(leaves[link.jax]), shape)
+            part = link.backward(link.of(np.asarray(leaves[link.jax])), shape)
             if link.rows is None:
                 state[link.torch] = part
             else:
@@ -114,7 +130,7 @@ class WeightMap:
 
     def check_leaves(self, leaves: Mapping[Path, np.ndarray], source: str) -> None:
         """The same for Flax variables."""
-        wanted = {link.jax: link.shape for link in self.links}
+        wanted = {link.jax: self.parted.get(link.jax, link.shape) for link in self.links}
         _refuse(source, "lacks", ["/".join(p) for p in wanted if p not in leaves])
         _refuse(source, "has unknown", ["/".join(p) for p in leaves if p not in wanted])
         for path, shape in wanted.items():
@@ -123,6 +139,15 @@ class WeightMap:
                     f"{source}: {'/'.join(path)} has shape {np.shape(leaves[path])},"
                     f" the model needs {shape}"
                 )
+
+
+def shown(link: Link) -> str:
+    """A leaf, or its part, for people: "fc/kernel", "blocks/fc/kernel[:, 0:8]"."""
+    name = "/".join(link.jax[1:])
+    if link.part is None:
+        return name
+    axis, start, stop = link.part
+    return f"{name}[{':, ' * axis}{start if stop - start == 1 else f'{start}:{stop}'}]"
 
 
 def _refuse(source: str, verb: str, names: list[str]) -> None:
