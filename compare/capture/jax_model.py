@@ -84,6 +84,8 @@ def given(model: tuple) -> tuple[dict[Path, Any], Any]:
 def filled(model: tuple, variables: Mapping[Path, Any]) -> Any:
     """The variables of an (apply, variables) pair with other values, in the user's structure."""
     leaves, structure = given(model)
+    if not collected(model[1]):  # PyTorch tells which of them are buffers
+        variables = {("params", *path[1:]): value for path, value in variables.items()}
     return jax.tree.unflatten(
         structure, [_boxed(boxed, variables[path]) for path, boxed in leaves.items()]
     )

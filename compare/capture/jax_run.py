@@ -95,10 +95,15 @@ class JaxRun:
             found[key] = crossed[place]
         return found
 
-    def _variables(self) -> Variables:
+    def leaves(self) -> dict[Path, np.ndarray]:
+        """The variables by path: PyTorch's carried over, and what of the porter's is otherwise."""
         flat = self.weights.to_jax(self.given.state) | self.given.alone
         for slip in self.given.slips:
             slip.into(flat)
+        return flat
+
+    def _variables(self, leaves: Mapping[Path, np.ndarray] | None = None) -> Variables:
+        flat = self.leaves() if leaves is None else leaves
         return unflatten_dict({path: self._cross(array) for path, array in flat.items()})
 
     def _batch(self, batch: Mapping[str, np.ndarray]) -> tuple[list, list]:
@@ -311,6 +316,12 @@ class JaxRun:
                 trained, _ = self.programs.split(phase, variables["params"])
                 tensors |= self._state(mode_name(phase), phase, states[phase.name], trained)
         yield Section("final", tensors)
+
+    def evaluated(self, leaves: Mapping[Path, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the pass in eval mode gives of other variables."""
+        with self.context():
+            inputs, _ = self._batch(self.given.batch)
+            return self._evaluate("eval", self._variables(leaves), inputs)
 
     def plain(self) -> tuple[Any, list, Any]:
         """The forward pass in eval mode as users call it: its jaxpr, what that is given, and the

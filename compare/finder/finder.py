@@ -19,6 +19,7 @@ from compare.finder.origin import locate
 from compare.finder.replay import Replay
 from compare.finder.sites import sites
 from compare.finder.slipped import slipped
+from compare.finder.trials import trial
 from compare.ladder import verdict as V
 from compare.ladder.ladder import Ladder
 from compare.ladder.pair import Pair
@@ -45,9 +46,12 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     wrong = result.stages["weights"].verdict == V.DIVERGED
     if not wrong or result.stages["forward"].judged:
         found.origin, found.rows = locate(replay)
-    if pair.given.slips:
-        slip = pair.given.slips[0]
-        slipped(found, slip, pair.leaves[slip.link.torch].layer)
+    slips, change = pair.given.slips, None
+    if not wrong and pair.own and not pair.own.laid:
+        slips, change = trial(pair, progress)
+        result.stages["weights"].findings += [(V.DIVERGED, slip.line) for slip in slips]
+    if slips:
+        slipped(found, slips[0], pair.leaves[slips[0].link.torch].layer, change)
         return found
     if wrong:
         stage = result.stages["weights"]

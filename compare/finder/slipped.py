@@ -39,25 +39,35 @@ OWN = {
 }
 
 
-def slipped(found: Found, slip: Slip, layer: str) -> None:
+def slipped(
+    found: Found, slip: Slip, layer: str, change: tuple[float, float] | None = None
+) -> None:
     """Names a slip as the origin, and as the cause what was done instead.
 
     Args:
       layer: the kind of PyTorch's layer that the tensor belongs to.
+      change: how far the outputs are apart with the slip and without, where that told it; else the
+        leaf is from its tensor, and from what was done to that.
     """
     link, relation = slip.link, slip.relation
+    before, after = change or (_apart(slip.right, slip.value), 0.0)
+    if relation is not None and change is None:
+        after = _apart(relation.value, slip.value)
     info = {tap.path: tap for mode in found.result.info.values() for tap in mode.values()}
     others = {tap.path: tap for mode in found.result.others.values() for tap in mode.values()}
     ours = info.get(link.torch.rpartition(".")[0])
     theirs = others.get("/".join(link.jax[1:-1]))
     found.origin = Origin(
-        "weights", link.torch, shown(link), "", "weights", slip.difference,
+        "weights", link.torch, shown(link), "", "weights", before,
         torch_source=ours.source if ours else "", jax_source=theirs.source if theirs else "",
         ours=slip.right, theirs=slip.value,
     )  # fmt: skip
     if relation is not None:
         code = OWN.get((relation.kind, layer), CODES[relation.kind])
         fix = Edit(f"{shown(link)} = {link.expression}", "", lambda: None)
-        theirs = slip.value.astype(np.float64)
-        after = distance(theirs, relation.value.astype(np.float64)) / (finite_norm(theirs) or 1.0)
-        found.cause = Cause(catalogue()[code], fix, slip.difference, after)
+        found.cause = Cause(catalogue()[code], fix, before, after)
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    return distance(ours, theirs) / (finite_norm(ours) or 1.0)

@@ -28,7 +28,7 @@ def layout(name: str, tensor: np.ndarray, path: Path, leaf: np.ndarray) -> Link 
     """How a tensor lies in a leaf that holds just its numbers; None if it does not."""
     if not telling(leaf) or _key(_cast(tensor, leaf)) != _key(leaf):
         return None
-    return next(_layouts(Link(name, path, leaf.shape), tensor, leaf), None)
+    return next(layouts(Link(name, path, leaf.shape), tensor, leaf), None)
 
 
 def pairs(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) -> list[Link]:
@@ -83,12 +83,12 @@ def _link(
     for name, rows in index.get(_key(leaf), ()):
         tensor = values[name] if rows is None else values[name][slice(*rows)]
         of = replace(link, torch=name, rows=rows)
-        if found := next(_layouts(of, tensor, leaf), None):
+        if found := next(layouts(of, tensor, leaf), None):
             return found
     return None
 
 
-def _layouts(link: Link, tensor: np.ndarray, leaf: np.ndarray) -> Iterator[Link]:
+def layouts(link: Link, tensor: np.ndarray, leaf: np.ndarray) -> Iterator[Link]:
     """The ways in which a tensor, or a block of its rows, becomes a leaf; the plainest first."""
     tensor, axes = _cast(tensor, leaf), tuple(range(tensor.ndim))
     perms = list(itertools.permutations(axes)) if tensor.ndim <= MOST else [axes]

@@ -65,14 +65,12 @@ class Slip:
       right: what should be there.
       value: what the porter gives there.
       relation: what it is instead, if that is known.
-      difference: from the right values, relative.
     """
 
     link: Link
     right: np.ndarray
     value: np.ndarray
     relation: Relation | None
-    difference: float
 
     @property
     def line(self) -> str:
@@ -101,10 +99,8 @@ def slips(weights: WeightMap, own: Own) -> Iterator[Slip]:
             continue
         theirs = link.of(own.given[path])
         if not same(ours, theirs):
-            size = float(np.linalg.norm(ours.astype(np.float64)))
-            apart = float(np.linalg.norm(ours.astype(np.float64) - theirs.astype(np.float64)))
             found = _found(link, ours, theirs, weights, own, right)
-            yield Slip(link, ours, np.array(theirs), found, apart / (size or 1.0))
+            yield Slip(link, ours, np.array(theirs), found)
 
 
 def _found(

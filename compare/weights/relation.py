@@ -14,6 +14,7 @@ import numpy as np
 CLOSE = 2.0**-20  # relative: further apart is no rounding of float32
 FEW = 4  # so few numbers fit any line
 MOST = 5  # axes whose orders are all tried
+GATES = 4  # blocks whose order is their name before any other pattern's
 EXCHANGED = "its halves exchanged"
 ELEMENTWISE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "its square root": np.sqrt,
@@ -128,12 +129,8 @@ def named(order: np.ndarray) -> str:
     n, plain = len(order), np.arange(len(order))
     if np.array_equal(order, plain[::-1]):
         return "in reverse order"
-    for count in (k for k in range(2, min(n, 8) + 1) if n % k == 0):
-        wide, blocks = n // count, order.reshape(count, -1)
-        whole = np.all(blocks - blocks[:, :1] == plain[:wide]) and np.all(blocks[:, 0] % wide == 0)
-        if wide > 1 and whole:
-            places = ", ".join(str(int(first) // wide) for first in blocks[:, 0])
-            return f"its {count} blocks in the order {places}" if count > 2 else EXCHANGED
+    if few := _blocks(order, GATES):
+        return few
     for shift in range(1, n):
         if np.array_equal(order, np.roll(plain, shift)):
             return f"rolled by {shift}"
@@ -143,11 +140,25 @@ def named(order: np.ndarray) -> str:
             text = f"interleaved, {blocks} blocks of {turns * wide} taken in turns"
             text += f", {wide} at a time" if wide > 1 else ""
             return text + (f", in each of {groups} groups" if groups > 1 else "")
+    if many := _blocks(order, n // 2):
+        return many
     moved = int(np.count_nonzero(order != plain))
     if moved == 2:
         one, two = map(int, np.flatnonzero(order != plain))
         return f"{one} and {two} exchanged"
     return f"in another order, {moved} of {n} moved"
+
+
+def _blocks(order: np.ndarray, most: int) -> str:
+    """Whole blocks in another order, the fewest that it takes."""
+    n = len(order)
+    for count in (k for k in range(2, most + 1) if n % k == 0 and n > k):
+        wide, blocks = n // count, order.reshape(count, -1)
+        first = blocks[:, :1]
+        if np.all(blocks - first == np.arange(wide)) and np.all(first % wide == 0):
+            places = ", ".join(str(int(place) // wide) for place in first.ravel())
+            return f"its {count} blocks in the order {places}" if count > 2 else EXCHANGED
+    return ""
 
 
 def _factors(n: int) -> Iterator[tuple[int, int, int, int]]:
@@ -172,7 +183,7 @@ def _valued(one: np.ndarray, two: np.ndarray) -> Iterator[Relation]:
     if np.ptp(two) == 0:
         yield Relation("constant", f"all {two.flat[0]:.6g}: never loaded", two)
         return
-    if telling(one):
+    if one.size > 2 and np.ptp(one):
         size = float(np.vdot(one, one))
         factor = float(np.vdot(one, two)) / size
         if factor and same(factor * one, two):
