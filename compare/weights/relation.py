@@ -181,7 +181,7 @@ def _valued(one: np.ndarray, two: np.ndarray) -> Iterator[Relation]:
             yield Relation("rounded", f"rounded to {name}", two)
             break
     if np.ptp(two) == 0:
-        yield Relation("constant", f"all {two.flat[0]:.6g}: never loaded", two)
+        yield Relation("constant", f"all {two.flat[0] + 0.0:.6g}: never loaded", two)
         return
     if one.size > 2 and np.ptp(one):
         size = float(np.vdot(one, one))

@@ -37,7 +37,7 @@ def wrong(record: dict[str, Any], part: str) -> list[str]:
     """The same of one record."""
     if record["schema"] != SCHEMA or record["part"] != part:
         return [f"a record of {record['part']!r}, schema {record['schema']!r}"]
-    missing = [key for key in HEADER if not record.get(key)]
+    missing = [key for key in HEADER if record.get(key) in (None, "", {})]
     found = [f"without {', '.join(sorted(missing))}"] if missing else []
     if record["status"] != COMPLETE:
         found.append(f"{record['status']} {record['detail']}".strip())
