@@ -84,3 +84,7 @@ def test_a_rehearsal_may_skip(tmp_path: Path):
     record["device"]["kind"] = "cpu"
     record["rows"][0]["verdict"] = "SKIPPED"
     assert read(tmp_path, record) == []
+
+
+def test_a_part_may_take_no_time(tmp_path: Path):
+    assert read(tmp_path, {**GOOD, "seconds": 0.0}) == []
