@@ -278,7 +278,7 @@ def test_what_needs_both_frameworks(environments, tmp_path, name, line):
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize(
     "line",
-    ["show cnn/lenet --weights -q", "convert layers/linear:Linear weights.safetensors a.msgpack"],
+    ["weights cnn/lenet", "convert layers/linear:Linear weights.safetensors a.msgpack"],
 )
 def test_what_maps_weights(environments, bundles, name, line):
     refused(run(environments, name, line, bundles), LACKING[name])

@@ -23,6 +23,7 @@ COMMANDS = (
     "show",
     "check",
     "find",
+    "weights",
     "explain",
     "capture",
     "diff",

@@ -1,4 +1,4 @@
-"""`diptych show`: both versions of a network, side by side, and how their weights are mapped."""
+"""`diptych show`: both versions of a network, side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.commands.options import Subparsers, busy, columns, command, dump, emit, say
+from compare.commands.options import Subparsers, command, dump, emit, say
 from compare.discover import find, rooms
 from compare.errors import DiptychError
 
@@ -31,18 +31,9 @@ def add(subparsers: Subparsers) -> None:
         [
             ("diptych show cnn/lenet", "the two files"),
             ("diptych show cnn/resnet | less -R", "one after the other"),
-            ("diptych show cnn/lenet:LeNet --weights", "and which tensor becomes which"),
-            (
-                "diptych show my_port:encoder --weights -q",
-                "the weights alone, of your own pair",
-            ),
         ],
     )
     parser.add_argument("name", metavar="NAME", help="a twin or a file")
-    parser.add_argument(
-        "--weights", action="store_true", help="which tensor becomes which, and why"
-    )
-    parser.add_argument("--full", action="store_true", help="the map at the published size")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,18 +42,10 @@ def run(args: argparse.Namespace) -> int:
     if len(named) > 1:
         raise DiptychError(f"{args.name!r} means {len(named)} files, name one: {', '.join(named)}")
     files = {side: _source(twins[0], side) for side in SIDES}
-    weights = None
-    if args.weights:
-        with busy(args, args.name, "weights"):
-            weights = {twin.name: _weights(twin, args.full) for twin in twins}
-    emit(args, lambda: dump({"name": args.name, **files, "weights": weights}))
+    emit(args, lambda: dump({"name": args.name, **files}))
     console = say(args)
-    if console is None:
-        return 0
-    if not args.quiet:
+    if console is not None and not args.quiet:
         _print(console, files["torch"], files["jax"])
-    for name, rows in (weights or {}).items():
-        _print_weights(console, name, rows)
     return 0
 
 
@@ -90,49 +73,6 @@ def _source(twin: Twin, side: str) -> dict[str, Any]:
 def _relative(file: str) -> str:
     relative = os.path.relpath(file)
     return file if relative.startswith("..") else relative
-
-
-def _weights(twin: Twin, full: bool) -> list[dict[str, Any]]:
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only shapes are asked for
-    from compare.ladder.weight_map import weight_map
-
-    found = weight_map(twin.published() if full else twin)
-    rows = [
-        {
-            "torch": link.torch,
-            "rows": list(link.rows) if link.rows else None,
-            "torch_shape": list(found.leaves[link.torch].shape),
-            "jax": "/".join(link.jax),
-            "jax_shape": list(link.shape),
-            "how": link.how,
-        }
-        for link in found.links
-    ]
-    none = {"rows": None, "torch_shape": None, "jax": None, "jax_shape": None}
-    rows += [{"torch": a, **none, "how": f"tied to {name}"} for a, name in found.aliases.items()]
-    for line in found.uncounted:
-        name, _, why = line.partition(": ")
-        rows.append({"torch": name, **none, "how": why})
-    return rows
-
-
-def _print_weights(console: Any, name: str, rows: list[dict[str, Any]]) -> None:
-    console.print(f"\nweights of {name}")
-    if not rows:
-        console.print("none: both sides are functions of their inputs")
-        return
-    cells = []
-    for row in rows:
-        part = f"[{row['rows'][0]}:{row['rows'][1]}]" if row["rows"] else ""
-        rest = (row["torch_shape"], row["jax"], row["jax_shape"], row["how"])
-        cells.append((row["torch"] + part, *map(_cell, rest)))
-    columns(console, ("torch", "shape", "jax", "shape", "how"), cells)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return "×".join(map(str, value)) or "scalar"
-    return "-" if value is None else value
 
 
 def _print(console: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compare.capture.given import Given, forced, jittered, mode_name
-from compare.errors import DiptychError
+from compare.errors import DiptychError, some
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.by_value import common
@@ -84,6 +84,15 @@ class Pair:
         from compare.capture import jax_model, torch_model
 
         given = jax_model.values(self.twin, self.jax_model)
+        if self.twin.variables is not None:
+            wanted = jax_model.shapes(self.twin, self.jax_model, self.given.batch)
+            for verb, paths in {
+                "lacks": wanted.keys() - given.keys(),
+                "has unknown": given.keys() - wanted.keys(),
+            }.items():
+                if paths:
+                    names = some(sorted("/".join(path) for path in paths))
+                    raise DiptychError(f"{self.twin.name}: Twin(variables=...) {verb} {names}")
         values = torch_model.values(self.model) if given else {}
         if self.twin.variables is None and not common(values, given):
             return None

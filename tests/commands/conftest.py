@@ -52,6 +52,29 @@ hollow = pair(torch=lambda: Norm(float("nan")))
 torch_fails = pair(torch=fails, jax=lambda x: x)
 jax_fails = pair(torch=lambda x: x, jax=fails)
 function = lambda: pair()
+square = nn.Linear(6, 6)
+kernel = jnp.asarray(square.weight.detach().numpy())
+fc = {"kernel": kernel.T, "bias": jnp.asarray(square.bias.detach().numpy())}
+
+
+class Square(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = square
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class Dense(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(6, name="fc")(x)
+
+
+converted = pair(Square(), Dense(), variables={"params": {"fc": fc}})
+untransposed = pair(Square(), Dense(), variables={"params": {"fc": fc | {"kernel": kernel}}})
+halved = pair(Square(), Dense(), variables={"params": {"fc": {"kernel": kernel.T}}})
 one_sided = Twin(torch=Norm, inputs={"x": Array((3, 6))})
 number = 3
 

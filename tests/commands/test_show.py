@@ -1,6 +1,5 @@
-"""`diptych show`: both files, side by side, and the map of their weights."""
+"""`diptych show`: both files, side by side."""
 
-import json
 import re
 from pathlib import Path
 
@@ -28,20 +27,3 @@ def test_show_in_a_terminal(columns, capsys, monkeypatch):
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     heads = [line for line in plain.splitlines() if "class Bottleneck(" in line]
     assert len(heads) == (1 if columns == "200" else 2)  # side by side, a class beside its mirror
-
-
-def test_show_weights(capsys):
-    assert main(["show", "cnn/lenet:LeNet", "--weights", "-q"]) == 0
-    shown = capsys.readouterr().out
-    assert "conv1.weight" in shown
-    assert "params/conv1/kernel" in shown
-    assert "Conv2d -> kernel" in shown
-    assert "def forward" not in shown
-    assert main(["show", "porter_pairs:right", "--json", "--weights"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["torch"]["source"].startswith("class Norm")
-    assert found["jax"]["file"] == "porter_pairs.py"
-    assert [row["jax"] for row in found["weights"]["porter_pairs:right"]] == [
-        "params/norm/scale",
-        "params/norm/bias",
-    ]

@@ -8,7 +8,7 @@ import pytest
 
 from compare.weights.build import build
 from compare.weights.by_value import common, layout, pairs
-from compare.weights.link import Leaf
+from compare.weights.link import Leaf, Path
 from compare.weights.map import WeightMap
 from compare.weights.own import Own, slips
 from tests.arrays import normal
@@ -104,8 +104,8 @@ def test_one_tensor_is_not_taken_twice():
 
 
 VALUES = {"a.weight": LINEAR, "a.bias": BIAS, "c.weight": SQUARE}
-RIGHT = {"a/kernel": LINEAR.T, "a/bias": BIAS, "c/kernel": SQUARE.T}
-SLIPS = {
+RIGHT: dict[str, np.ndarray] = {"a/kernel": LINEAR.T, "a/bias": BIAS, "c/kernel": SQUARE.T}
+SLIPS: dict[str, dict[str, np.ndarray]] = {
     "a/kernel is a.weight, times 0.5": {"a/kernel": 0.5 * LINEAR.T},
     "a/bias is all 0: never loaded": {"a/bias": 0 * BIAS},
     "a/kernel is a.weight, rounded to bfloat16": {"a/kernel": LINEAR.T.astype(ml_dtypes.bfloat16)},
@@ -117,7 +117,9 @@ SLIPS = {
 
 @pytest.mark.parametrize("text", SLIPS)
 def test_a_slip_of_a_library_layer_is_named(text: str):
-    given = {("params", *name.split("/")): leaf for name, leaf in (RIGHT | SLIPS[text]).items()}
+    given: dict[Path, np.ndarray] = {
+        ("params", *name.split("/")): leaf for name, leaf in (RIGHT | SLIPS[text]).items()
+    }
     own = Own(VALUES, given, True)
     weights = build(leaves(VALUES), {path: leaf.shape for path, leaf in given.items()}, {}, own=own)
     (slip,) = slips(weights, own)
