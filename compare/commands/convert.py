@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from compare.weights.map import WeightMap
 
 NOTES = """\
-PyTorch: .pt .pth .bin .safetensors. Flax: .msgpack .safetensors, or an Orbax folder (no suffix, or
+PyTorch: .pt .pth .bin .safetensors, the index of several (model.safetensors.index.json), or the
+folder that holds it. Flax: .msgpack .safetensors, or an Orbax folder (no suffix, or
 .orbax). The direction follows from SRC; of a .safetensors file it is read from the names in it.
 The weights are those of the published size; --small and --config say otherwise. Every number keeps
 its bits. A pickle that holds more than tensors is refused."""

@@ -14,6 +14,7 @@ from compare.errors import DiptychError, bad, some
 from compare.weights import files, flax_files, torch_files
 from compare.weights.link import Path as LeafPath
 from compare.weights.map import WeightMap
+from compare.weights.shards import index_of
 
 TORCH, FLAX = "PyTorch", "Flax"
 
@@ -45,6 +46,8 @@ def side(path: str | os.PathLike[str]) -> str:
     """
     file = Path(path)
     suffix = file.suffix.lower()
+    if index_of(path):
+        return TORCH
     if file.is_dir() or suffix in (".msgpack", ".orbax"):
         return FLAX
     if suffix in (".pt", ".pth", ".bin"):

@@ -21,6 +21,7 @@ from compare.weights.checkpoints import (
     suffix_of,
 )
 from compare.weights.files import unwritable
+from compare.weights.shards import index_of, shards
 
 TORCH_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -31,7 +32,7 @@ _EXPANSION = 1 << 30  # bytes by which expanded (stride 0) tensors may exceed th
 def read_torch(
     path: str | os.PathLike[str], notes: list[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Reads a PyTorch state dict.
+    """Reads a PyTorch state dict, of one file or of those that an index lists.
 
     Training checkpoints are unwrapped (`{"state_dict": …}`, `{"model_state_dict": …}`,
     `{"model": …}`) and a `module.` or `_orig_mod.` before every name is dropped; each such step
@@ -44,6 +45,8 @@ def read_torch(
       DiptychError: the file is absent, damaged or would run code, or an entry is no dense tensor.
     """
     notes = [] if notes is None else notes
+    if index := index_of(path):
+        return _read_shards(index, notes)
     if suffix_of(path, TORCH_SUFFIXES, "PyTorch") == ".safetensors":
         state = read_safetensors(path)
     else:
@@ -54,6 +57,20 @@ def read_torch(
         if all(name.startswith(prefix) and name != prefix for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
             notes.append(f"dropped {prefix!r} before every name")
+    return state
+
+
+def _read_shards(index: Path, notes: list[str]) -> dict[str, np.ndarray]:
+    state: dict[str, np.ndarray] = {}
+    listed = shards(index)
+    for file, names in listed.items():
+        found = read_torch(file)
+        if wrong := found.keys() ^ set(names):
+            what = f"{file.name} and its index differ in {some(sorted(wrong))}"
+            raise bad(index, what, "fetch both again")
+        state |= found
+    not_empty(index, state)
+    notes.append(f"read {len(listed)} files that {index.name} lists")
     return state
 
 
