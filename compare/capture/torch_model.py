@@ -48,7 +48,7 @@ def specification(model: Any) -> tuple[dict[str, Leaf], dict[str, str]]:
             continue
         first[storage] = name
         layer = owners.get(name.rpartition(".")[0], "")
-        layer = next((kind for kind in ("LSTM", "GRU") if kind in layer), layer)
+        layer = next((kind for kind in ("LSTM", "GRU", "RNN") if kind in layer), layer)
         found[name] = Leaf(
             tuple(tensor.shape),
             str(tensor.dtype)[6:],

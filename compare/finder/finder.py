@@ -18,7 +18,7 @@ from compare.finder.lint import lint
 from compare.finder.origin import locate
 from compare.finder.replay import Replay
 from compare.finder.sites import sites
-from compare.finder.slipped import slipped
+from compare.finder.slipped import slipped, summed
 from compare.finder.trials import trial
 from compare.ladder import verdict as V
 from compare.ladder.ladder import Ladder
@@ -52,6 +52,10 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         result.stages["weights"].findings += [(V.DIVERGED, slip.line) for slip in slips]
     if slips:
         slipped(found, slips[0], pair.leaves[slips[0].link.torch].layer, change)
+        return found
+    reached = [result.stages[name].verdict for name in ("forward", "gradients")]
+    if pair.weights.summed and not pair.weights.differences and V.DIVERGED not in reached:
+        summed(found, replay)
         return found
     if wrong:
         stage = result.stages["weights"]

@@ -203,7 +203,7 @@ def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
         return Site(type(optimizer).__name__, what, theirs, ours, name=name, optimizer=context)
 
     if origin.what == "update":
-        ours, theirs = _updated(replay, f"{mode}/forced/param/")
+        ours, theirs = updated(replay, f"{mode}/forced/param/")
         if name in ours and name in theirs:
             found = site("update", name, theirs[name], ours[name])
             others = [n for n in ours if n in theirs and n != name]
@@ -213,17 +213,17 @@ def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
             }
             yield found
     elif name in given.state:
-        ours, theirs = _updated(replay, f"{mode}/free/param/")
+        ours, theirs = updated(replay, f"{mode}/free/param/")
         yield site("start", name, theirs[name], ours[name])
     else:
-        ours, theirs = _updated(replay, f"{mode}/forced/state/")
+        ours, theirs = updated(replay, f"{mode}/forced/state/")
         alone = next((n for n in theirs if n not in ours), None)
         if alone is not None:
             value = theirs[alone]
             yield site("state", alone.partition("/")[2], value, np.zeros_like(value))
 
 
-def _updated(replay: Replay, prefix: str) -> Iterator[dict[str, np.ndarray]]:
+def updated(replay: Replay, prefix: str) -> Iterator[dict[str, np.ndarray]]:
     """What an update leaves under a prefix, of PyTorch's side and of JAX's."""
     for backend in (REFERENCE, "xla:cpu"):
         found: dict[str, np.ndarray] = {}

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from compare.capture.distance import distance, finite_norm
+from compare.capture.given import mode_name
 from compare.differences.catalogue import Edit, catalogue
 from compare.finder.found import Cause, Found, Origin
+from compare.finder.sites import updated
+from compare.ladder import verdict as V
 from compare.weights.map import shown
 from compare.weights.own import Slip
+
+if TYPE_CHECKING:
+    from compare.finder.replay import Replay
 
 # What a leaf is instead of its tensor -> the code, of a layer of its own where there is one.
 CODES = {
@@ -66,6 +75,32 @@ def slipped(
         code = OWN.get((relation.kind, layer), CODES[relation.kind])
         fix = Edit(f"{shown(link)} = {link.expression}", "", lambda: None)
         found.cause = Cause(catalogue()[code], fix, before, after)
+
+
+def summed(found: Found, replay: Replay) -> None:
+    """Names two tensors that JAX has the sum of, and shows that in a step it moves as one does."""
+    weights, state = replay.pair.weights, replay.pair.given.state
+    leaf, names = next(iter(weights.summed.items()))
+    (path,) = {link.jax for link in weights.links if "/".join(link.jax[1:]) == leaf}
+    start = {name: state[name].astype(np.float64) for name in names}
+    found.origin = Origin("weights", names[0], leaf, "", "weights")
+    for phase in replay.pair.twin.updates:
+        ours, theirs = updated(replay, f"{mode_name(phase)}/free/param/")
+        if not all(name in ours for name in names):
+            continue
+
+        def moved(after: Mapping[str, np.ndarray]) -> np.ndarray:
+            return weights.to_jax(after)[path] - weights.to_jax(start)[path]
+
+        jax = moved({names[0]: theirs[names[0]]})
+        before = _apart(moved({name: ours[name] for name in names}), jax)
+        after = _apart(moved(start | {names[0]: ours[names[0]]}), jax)
+        found.origin.difference = before
+        if after < V.RELATIVE < before:
+            difference = catalogue()[CODES["summed"]]
+            fix = Edit(difference.fix_jax, difference.fix_torch, lambda: None)
+            found.cause = Cause(difference, fix, before, after)
+        return
 
 
 def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -23,6 +23,11 @@ from compare.twin import generator
 UNCOMPILED = "operation by operation JAX's numbers are right: the difference is the compiler's"
 
 
+def _met(leaf: str, names: Sequence[str]) -> str:
+    both = " and ".join(names)
+    return f"{both} meet in {leaf}: their sum is right for the forward pass, not for training"
+
+
 class Ladder:
     """Runs the ladder of one pair, every candidate backend against torch:cpu in float64.
 
@@ -90,9 +95,11 @@ class Ladder:
         stage.findings += [(V.DIVERGED, text) for text in weights.differences]
         stage.findings += [(V.DIVERGED, slip.line) for slip in self.pair.given.slips]
         stage.applicable = bool(weights.links or stage.findings)
+        stage.findings += [(V.DIVERGED, _met(*each)) for each in weights.summed.items()]
         result.skipped += weights.uncounted
         back = weights.to_torch(weights.to_jax(given))
-        for key in weights.named:
+        lost = {name for names in weights.summed.values() for name in names}
+        for key in (name for name in weights.named if name not in lost):
             same = back[key].dtype == given[key].dtype
             same = same and back[key].tobytes() == given[key].tobytes()
             verdict = V.SAME if same else V.DIVERGED

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from compare.weights import by_value
 from compare.weights.by_order import by_order
+from compare.weights.cells import GATES, Homes, cell
 from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
 from compare.weights.map import Order, WeightMap
 from compare.weights.own import Own
 
-GATES = {"LSTM": "ifgo", "GRU": "rzn"}
 # torch's packed projections of attention, in its order -> their names elsewhere.
 HEADS = (("query", "query_proj"), ("key", "key_proj"), ("value", "value_proj"))
 HEAD_NAMES = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -47,6 +47,7 @@ def build(
     differences: list[str] = []
     uncounted: list[str] = []
     lacking: dict[str, str] = {}
+    homes: Homes = {}
     misfits: set[Path] = set()
     by_module: dict[str, dict[str, Path]] = {}
     for path in shapes:
@@ -72,7 +73,7 @@ def build(
             ends = [path for path in shapes if path[-1] == end]
             found = ends[0] if len(ends) == 1 else None
         if found is None:
-            packed = list(_gates(name, attribute, leaf, module, shapes))
+            packed = cell(name, attribute, leaf, module, shapes, homes)
             packed = packed or list(_heads(name, attribute, leaf, module, shapes))
             if packed:
                 links += packed
@@ -98,15 +99,12 @@ def build(
             continue
         links.append(link)
 
-    met: dict[Path, str] = {}
+    met = {link.jax: link.torch for link in links if not link.adds}
     for link in list(links):
-        if link.jax in met:
-            differences.append(
-                f"{met[link.jax]} and {link.torch} meet in {'/'.join(link.jax[1:])}: two tensors of"
-                " PyTorch, one of JAX; their sum is right for the forward pass, not for training"
-            )
+        if not link.adds and met[link.jax] != link.torch:
+            shared = "/".join(link.jax[1:])
+            differences.append(f"{met[link.jax]} and {link.torch} meet in {shared}")
             links.remove(link)
-        met.setdefault(link.jax, link.torch)
     for link in _stacked(lacking, leaves, shapes, met, rename, kinds):
         links.append(link)
         met[link.jax] = link.torch
@@ -130,8 +128,8 @@ def build(
         ours = {name: leaves[name] for name in lacking if name not in paired}
         theirs = {path: shapes[path] for path in over if path not in paired}
         if order and ours and theirs:
-            homes = {(place_of(link.torch)[0], link.jax[1:-1]) for link in (*links, *ordered)}
-            found, unclear = by_order(ours, theirs, kinds, homes, order(), allowed)
+            met_at = {(place_of(link.torch)[0], link.jax[1:-1]) for link in (*links, *ordered)}
+            found, unclear = by_order(ours, theirs, kinds, met_at, order(), allowed)
             ordered += found
     differences += unclear
     paired = {link.torch for link in ordered}
@@ -241,40 +239,4 @@ def _heads(
             if path:
                 perm = (1, 0) if path[-1] == "kernel" else ()
                 yield Link(name, path, shapes[path], perm, rows, f"{names[0]} of {name}, by head")
-                break
-
-
-def _gates(
-    name: str, attribute: str, leaf: Leaf, module: str, shapes: Mapping[Path, tuple[int, ...]]
-) -> Iterable[Link]:
-    """torch's packed recurrent weights as the per-gate Dense layers of a Flax cell."""
-    found = re.fullmatch(r"(weight|bias)_(ih|hh)(?:_l0)?", attribute)
-    gates = GATES.get(leaf.layer)
-    if not found or not gates:
-        return
-    what, source = found.groups()
-    hidden = leaf.shape[0] // len(gates)
-    for index, gate in enumerate(gates):
-        for cell in (
-            module,
-            f"{module}/cell",
-            f"{module}/OptimizedLSTMCell_0",
-            f"{module}/GRUCell_0",
-        ):
-            kernel = "kernel" if what == "weight" else "bias"
-            dense = f"{source[0]}{gate}"
-            inside = tuple(p for p in cell.split("/") if p)
-            if ("params", *inside, f"{dense}_", kernel) in shapes:  # NNX's if_
-                dense += "_"
-            path = ("params", *inside, dense, kernel)
-            if (
-                what == "bias" and path not in shapes
-            ):  # Flax's cells have one bias where torch has two
-                path = (*path[:-2], ("h" if leaf.layer == "LSTM" else "i") + gate, kernel)
-            if path in shapes:
-                rows = (index * hidden, (index + 1) * hidden)
-                perm = (1, 0) if what == "weight" else ()
-                yield Link(
-                    name, path, shapes[path], perm, rows, f"gate {gate} of the packed {name}"
-                )
                 break

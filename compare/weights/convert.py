@@ -131,7 +131,12 @@ def to_flax(
     dropped = [name for name in state if name in counters]
     if dropped:
         notes.append(f"left {some(dropped)}: Flax's own BatchNorm does not count")
-    return found.to_jax(state)
+    leaves = found.to_jax(state)
+    for link in found.links:
+        if link.adds:  # summed in float64
+            leaves[link.jax] = leaves[link.jax].astype(state[link.torch].dtype)
+    notes += [f"{leaf} is {' + '.join(names)}, rounded" for leaf, names in found.summed.items()]
+    return leaves
 
 
 def to_torch(
@@ -150,6 +155,12 @@ def to_torch(
             both = f"{kind} and {leaves[link.jax].dtype}"
             raise DiptychError(f"{source}: {link.torch} is {both} in parts; give it one dtype")
     state = found.to_torch(leaves)
+    for link in found.links:
+        if link.adds:  # the other tensor has the whole sum
+            state[link.torch][slice(*link.rows or (None,))] = 0
+    alone = {link.torch: "" for link in found.links if link.adds}
+    if alone:
+        notes.append(f"{some(alone)} set to 0 where Flax has one bias for two")
     for alias, name in found.aliases.items():
         state[alias] = state[name]
     counters = [line.partition(":")[0] for line in found.uncounted]

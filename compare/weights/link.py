@@ -36,6 +36,8 @@ class Link:
       part: the axis and the slice of the leaf; None for all of it.
       order: an axis of the tensor, and the order in which its elements are taken.
       how: what was done, and by what that was known.
+      adds: it is added to what another tensor gives there: right for the forward pass and the
+        gradients; in a step the sum of two moves twice as far as the one.
     """
 
     torch: str
@@ -47,6 +49,7 @@ class Link:
     flip: tuple[int, ...] = ()
     part: tuple[int, int, int] | None = None
     order: tuple[int, tuple[int, ...]] | None = None
+    adds: bool = False
 
     @property
     def place(self) -> tuple[Path, tuple[int, int, int] | None]:

@@ -67,6 +67,16 @@ class WeightMap:
         return {m: min(p) for m, p in found.items() if m in ordered and len(p) == 1}
 
     @property
+    def summed(self) -> dict[str, list[str]]:
+        """JAX's leaves that are sums -> the tensors that meet there, of which none comes back."""
+        added = {link.jax for link in self.links if link.adds}
+        found: dict[str, list[str]] = {}
+        for link in self.links:
+            if link.jax in added:
+                found.setdefault("/".join(link.jax[1:]), []).append(link.torch)
+        return found
+
+    @property
     def named(self) -> list[str]:
         """The PyTorch names that have a counterpart, in order."""
         return list(dict.fromkeys(link.torch for link in self.links))
@@ -85,16 +95,19 @@ class WeightMap:
     def to_jax(self, state: Mapping[str, np.ndarray]) -> dict[Path, np.ndarray]:
         """Flax leaves by path from PyTorch tensors by name; names not in `state` are skipped."""
         leaves: dict[Path, np.ndarray] = {}
-        for link in self.links:
+        for link in sorted(self.links, key=lambda link: link.adds):
             if link.torch not in state:
                 continue
-            value = link.forward(state[link.torch])
-            if link.part is None:
-                leaves[link.jax] = np.asarray(value, order="C")
+            value, path = link.forward(state[link.torch]), link.jax
+            if link.part is None and path not in leaves:
+                leaves[path] = np.asarray(value, order="C")
+            elif link.adds:  # in float64, or the sum would be rounded
+                leaves[path] = leaves[path].astype(np.float64)
+                link.of(leaves[path])[...] += value
             else:
-                if link.jax not in leaves:
-                    leaves[link.jax] = np.zeros(self.parted[link.jax], value.dtype)
-                link.of(leaves[link.jax])[...] = value
+                if path not in leaves:
+                    leaves[path] = np.zeros(self.parted[path], value.dtype)
+                link.of(leaves[path])[...] = value
         return leaves
 
     def to_torch(self, leaves: Mapping[Path, np.ndarray]) -> dict[str, np.ndarray]:

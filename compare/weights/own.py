@@ -92,8 +92,11 @@ class Slip:
 
 def slips(weights: WeightMap, own: Own) -> Iterator[Slip]:
     """What of the porter's weights is not PyTorch's, carried over by the map."""
-    right = [link.forward(own.values[link.torch]) for link in weights.links]
+    carried = weights.to_jax(own.values)
+    right = [link.of(carried[link.jax]) for link in weights.links]
     for link, ours in zip(weights.links, right, strict=True):
+        if link.adds:
+            continue  # the leaf is looked at where the other tensor is
         path = link.jax if link.jax in own.given else ("params", *link.jax[1:])
         if path not in own.given:
             continue

@@ -210,9 +210,13 @@ def test_gates_are_split(name: str):
 @pytest.mark.parametrize("name", CELLS)
 def test_biases_that_meet_are_named(name: str):
     """Flax's cells have one bias where torch has two, but for the GRU's new gate."""
-    layer, cell, _ = CELLS[name]
+    layer, cell, gates = CELLS[name]
     _, weights = recurrent(layer(3, 4), Recurrent(cell))
-    assert any("bias_ih_l0" in d and "bias_hh_l0" in d for d in weights.differences)
+    assert not weights.differences
+    met = {
+        gate: ["rnn.bias_hh_l0", "rnn.bias_ih_l0"] for gate in gates if (name, gate) != ("GRU", "n")
+    }
+    assert {leaf.split("/")[-2][1]: sorted(names) for leaf, names in weights.summed.items()} == met
 
 
 @pytest.mark.parametrize("gate", ["ii", "hf", "hg", "io"])
