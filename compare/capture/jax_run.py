@@ -186,7 +186,7 @@ class JaxRun:
             return {p: self._cross(flat["params", *p]) for p in trained}
 
         given = self.given.optimizer[phase.name]
-        state = optim.write_optax(state, dict(trained), given, tree)
+        state = optim.write_optax(phase.optimizer, state, dict(trained), given, tree)
         gradients = tree(self.given.gradients[phase.name])
         return self.programs.update(phase, gradients, state, dict(trained))
 

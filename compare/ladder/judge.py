@@ -27,6 +27,7 @@ class Judge:
       jax_name: a parameter's name on JAX's side, for people.
       uncounted: buffers that the other side has not, and need not have.
       modules: PyTorch's modules whose weights were paired by order -> the other side's.
+      beside: whether an optimizer is the user's own, and may keep its state where nobody sees it.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class Judge:
         jax_name: Callable[[str], str] = lambda name: name,
         uncounted: Collection[str] = (),
         modules: Mapping[str, str] | None = None,
+        beside: bool = False,
     ):
+        self.beside = beside
         self.result, self.layout, self.rename = result, layout, rename or {}
         self.jax_name, self.uncounted = jax_name, frozenset(uncounted)
         self.modules = modules or {}
@@ -94,8 +97,9 @@ class Judge:
                     self.result.losses.append(loss)
         for name, j in theirs.tensors.items():
             nothing = "/gradient/" in name and not np.any(j)  # of what PyTorch cannot differentiate
-            if name not in expected and "/layer/" not in name and not nothing:
-                stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
+            if name in expected or "/layer/" in name or nothing or self._optional(name):
+                continue
+            stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
@@ -166,7 +170,8 @@ class Judge:
     def _optional(self, name: str) -> bool:
         """Counters that only PyTorch keeps: of batches, and of an optimizer without need of one."""
         _, found, buffer = name.partition("buffer/")
-        return (bool(found) and buffer in self.uncounted) or "/state/step/" in name
+        kept = "/state/" in name and (self.beside or "/state/step/" in name)
+        return (bool(found) and buffer in self.uncounted) or kept
 
     def _counterpart(self, name: str) -> str | None:
         """The other side's name for a tensor; None for a layer without a pair."""

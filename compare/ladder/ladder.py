@@ -54,6 +54,7 @@ class Ladder:
             self._naming(name),
             pair.uncounted(name),
             pair.weights.modules if parse(name)[0] == "xla" else {},
+            any(callable(phase.optimizer[0]) for phase in twin.updates),
         )
 
     def _naming(self, candidate: str) -> Callable[[str], str]:

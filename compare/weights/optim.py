@@ -123,6 +123,11 @@ def _is_tree_like(structure: Any) -> Callable[[Any], bool]:
     return lambda node: jax.tree.structure(node) == structure
 
 
+def _is_schedule(node: Any) -> bool:
+    """Whether a state counts for a schedule; optax exports not all of these types."""
+    return type(node).__name__ in ("ScaleByScheduleState", "WrappedScheduleState")
+
+
 def _field(path: tuple) -> str:
     """The field of an optax state that a path of its tree ends in."""
     return next((key.name for key in reversed(path) if hasattr(key, "name")), "")
@@ -155,15 +160,24 @@ def read_optax(
     return found
 
 
-def write_optax(state: Any, params: Any, given: State, to_tree: Callable[[dict], Any]) -> Any:
-    """`state` with the slots of `given` (PyTorch's names) and every count at START."""
+def write_optax(
+    spec: Any, state: Any, params: Any, given: State, to_tree: Callable[[dict], Any]
+) -> Any:
+    """`state` with the slots of `given` (PyTorch's names) and every count at START.
+
+    The schedule of an optimizer that the user made begins where PyTorch's does, which nobody sees.
+    """
     import jax
     import jax.numpy as jnp
 
     is_tree = _is_tree_like(jax.tree.structure(params))
+    nodes, _ = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_schedule)
+    begun = {path for path, node in nodes if _is_schedule(node) and callable(spec[0])}
 
     def replaced(path: tuple, value: Any) -> Any:
         field = _field(path)
+        if path[:-1] in begun:
+            return value
         if is_tree(value):
             slot = next((s for s in SLOTS.get(field, (field,)) if s in given), None)
             return value if slot is None else to_tree(given[slot])
