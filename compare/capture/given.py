@@ -31,6 +31,8 @@ class Given:
         would become whole steps of Adam, so their updates get exact zeros.
       draws: by mode, the dropout masks that PyTorch draws.
       shared: by mode and number, the shape of a mask that one side shares over more axes.
+      attributes: by name, PyTorch's tables that are no buffers, where they are taken unrounded.
+      constants: JAX's tables that are taken unrounded: as they are, and in float64.
     """
 
     state: dict[str, np.ndarray]
@@ -43,6 +45,8 @@ class Given:
     still: set[str] = field(default_factory=set)
     draws: dict[str, list[Draw]] = field(default_factory=dict)
     shared: dict[tuple[str, int], Shape] = field(default_factory=dict)
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    constants: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def uniform(self, mode: str, step: int, index: int, shape: Shape) -> np.ndarray:
         """The numbers behind one dropout mask of PyTorch's `shape`, in one step of a mode."""

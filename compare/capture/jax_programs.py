@@ -66,6 +66,7 @@ class Programs:
             options()  # the canaries sing here, not under the settings of a run
         self._drawing: dict[int, tuple[frozenset[Any], dict[str, None]]] = {}
         self._programs: dict[str, Callable] = {}
+        self._forward: tuple[Any, Any] | None = None
 
     def spread(self, mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by key, those of aliases included, in order of execution; then the inputs."""
@@ -89,6 +90,7 @@ class Programs:
             root=rooted(self.model),
             sampler=Sampler(masks, self.random(closed)[0]),
             layout=self.twin.layout,
+            tables=self.given.constants if self.lift else (),
         )
         flat = walk.run(closed, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
@@ -138,10 +140,17 @@ class Programs:
         found.noise = self.random(closed)[1]
         return found
 
+    def forward(self, variables: Variables, inputs: list) -> tuple[Any, Any]:
+        """The jaxpr of the forward pass in eval mode, and its output's shapes."""
+        if self._forward is None:
+            args = (variables, inputs, [], [])
+            self._forward = traced(self.twin, self.model, self.dtype, None, args)
+        return self._forward
+
     def evaluator(self, mode: str, variables: Variables, inputs: list) -> Callable:
         def make() -> Callable:
             args = (variables, inputs, [], [])
-            closed, structure = traced(self.twin, self.model, self.dtype, None, args)
+            closed, structure = self.forward(variables, inputs)
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
             def program(variables: Variables, inputs: list, force: Mapping, masks: list) -> tuple:

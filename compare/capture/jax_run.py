@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_forward import forward, traced
+from compare.capture.jax_forward import forward
 from compare.capture.jax_model import (
     Variables,
     arranged,
@@ -310,7 +310,7 @@ class JaxRun:
         """
         inputs, _ = self._batch(self.given.batch)
         args = (self._variables(), inputs, [], [])
-        program, structure = traced(self.twin, self.model, self.dtype, None, args)
+        program, structure = self.programs.forward(args[0], inputs)
         return program, jax.tree.leaves(args), jax.tree.structure(structure)
 
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:

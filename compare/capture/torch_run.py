@@ -19,6 +19,7 @@ from compare.capture.torch_masks import Masks, injected
 from compare.capture.torch_model import copied, state, trained
 from compare.capture.torch_precision import multiplied
 from compare.capture.torch_recorder import Call, Narrow, Recorder, leaves, never_compiled, source
+from compare.capture.torch_tables import widen
 from compare.share import to_numpy, to_torch
 from compare.twin import Phase, Twin, generator
 from compare.weights import optim
@@ -69,6 +70,8 @@ class TorchRun:
         self.model = copied(model)
         if isinstance(self.model, nn.Module):
             self.model.to(device, self.dtype)
+            if self.lift:
+                widen(self.model, given.attributes)
         self.replace(given.state)
 
     def _cross(self, array: np.ndarray) -> torch.Tensor:

@@ -109,9 +109,11 @@ class Ladder:
     ) -> dict[str, dict[str, tuple[int, ...]]]:
         """Tier 1 of one candidate; gives the shapes of what the functions with a kink are given."""
         pair = self.pair
-        plain, run = pair.run(REFERENCE, watch=True), pair.run(name)
+        run = pair.run(name)
         if parse(name)[0] == "xla":
+            judge.result.rounded = pair.rounded(run)
             pair.given.shared |= run.shared()
+        plain = pair.run(REFERENCE, watch=True)
         runs = (plain, run, *moved(pair))
         self._climb(name, judge, runs, [each.sections(trajectory=False) for each in runs])
         parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())

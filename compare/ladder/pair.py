@@ -40,6 +40,7 @@ class Pair:
         self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
         self._aliases = aliases
         self.noise: dict[str, None] = {}
+        self._rounded: list[str] | None = None
         self._draw()
 
     def _draw(self) -> None:
@@ -100,6 +101,14 @@ class Pair:
         from compare.ladder.samplers import sampler
 
         return sampler(self)
+
+    def rounded(self, run: Any) -> list[str]:
+        """The tables that one side rounds to float32, a line each; no longer in float64 runs."""
+        from compare.ladder.tables import unround
+
+        if self._rounded is None:
+            self._rounded = unround(self, run)
+        return self._rounded
 
     def uncounted(self, backend: str) -> list[str]:
         """Tensors of PyTorch's that a backend has not, and need not have."""

@@ -61,6 +61,7 @@ class Result:
     buffers: int = 0
     skipped: list[str] = field(default_factory=list)
     lifted: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
     dropout: str = ""
     compiler: bool = False

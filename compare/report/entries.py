@@ -175,6 +175,7 @@ def twin_dict(result: Result, optimizer: str = "") -> dict[str, Any]:
             "torch_only": ours,
             "jax_only": theirs,
             "lifted": result.lifted,
+            "rounded": result.rounded,
             "by_order": result.by_order,
         },
         "stages": [_stage(stage) for stage in result.stages.values()],

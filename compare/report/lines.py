@@ -143,6 +143,14 @@ def sides(found: Dict, *keys: str) -> list[Text]:
     return lines
 
 
+def rounded_lines(twin: Dict) -> list[Text]:
+    """The tables that one side rounds to float32: the same in float32, and compared unrounded."""
+    found = (twin.get("coverage") or {}).get("rounded") or []
+    more = [f"and {len(found) - SHOWN[0]} more"] if len(found) > SHOWN[0] else []
+    lines = [*found[: SHOWN[0]], *more]
+    return [note("" if i else "rounded", text) for i, text in enumerate(lines)]
+
+
 def origin_lines(twin: Dict) -> list[Text]:
     """The first layer that differs, by name and source."""
     origin = twin.get("origin")
