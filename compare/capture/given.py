@@ -24,6 +24,7 @@ class Given:
       batch: inputs and targets by name.
       seed: of everything that is drawn.
       steps: the length of the trajectory.
+      outputs: by mode, the suffixes of PyTorch's outputs, and whether each is floating.
       cotangents: per phase, the arrays of the default loss (or a drawn target).
       gradients: per phase, what the teacher-forced update is given.
       optimizer: per phase, the state that it starts from, by slot.
@@ -39,6 +40,7 @@ class Given:
     batch: dict[str, np.ndarray]
     seed: int
     steps: int
+    outputs: dict[str, dict[str, bool]] = field(default_factory=dict)
     cotangents: dict[str, list[np.ndarray]] = field(default_factory=dict)
     gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     optimizer: dict[str, State] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from compare.capture import bring
+from compare.errors import whose
 from compare.layout import channels_last
 from compare.share import to_jax
 from compare.twin import Image, Twin
@@ -37,6 +38,11 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
 
 
 def structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
+    with whose("JAX's model"):
+        return _structs(twin, model, batch)
+
+
+def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
     if isinstance(model, tuple):
         variables = jax.eval_shape(lambda: model[1])
     elif isinstance(model, nn.Module):

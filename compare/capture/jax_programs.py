@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compare.capture.compiler import jit, options
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_forward import rooted, traced
+from compare.capture.jax_forward import Traced, rooted, traced
 from compare.capture.jax_masks import Sampler, randomness
 from compare.capture.jax_model import (
     Variables,
@@ -42,6 +42,7 @@ class Programs:
       info, aliases: of the places that were recorded, by mode; see `Walk`.
       narrow: what falls below float64.
       plans: the dropout masks that each mode wants.
+      calls: the traced ones, by mode.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Programs:
             options()  # the canaries sing here, not under the settings of a run
         self._drawing: dict[int, tuple[frozenset[Any], dict[str, None]]] = {}
         self._programs: dict[str, Callable] = {}
-        self._forward: tuple[Any, Any] | None = None
+        self.calls: dict[str, Traced] = {}
 
     def spread(self, mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by key, those of aliases included, in order of execution; then the inputs."""
@@ -140,17 +141,23 @@ class Programs:
         found.noise = self.random(closed)[1]
         return found
 
-    def forward(self, variables: Variables, inputs: list) -> tuple[Any, Any]:
-        """The jaxpr of the forward pass in eval mode, and its output's shapes."""
-        if self._forward is None:
-            args = (variables, inputs, [], [])
-            self._forward = traced(self.twin, self.model, self.dtype, None, args)
-        return self._forward
+    def forward(self, variables: Variables, inputs: list) -> Traced:
+        """The forward pass in eval mode."""
+        if "eval" not in self.calls:
+            self._trace("eval", None, (variables, inputs, [], []))
+        return self.calls["eval"]
+
+    def _trace(self, mode: str, phase: Phase | None, args: tuple) -> Traced:
+        outputs = self.given.outputs.get(mode, {})
+        call = traced(self.twin, self.model, self.dtype, phase, args, outputs)
+        self.calls[mode] = call
+        return call
 
     def evaluator(self, mode: str, variables: Variables, inputs: list) -> Callable:
         def make() -> Callable:
             args = (variables, inputs, [], [])
-            closed, structure = self.forward(variables, inputs)
+            call = self.forward(variables, inputs)
+            closed, structure = call.program, call.structure
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
             def program(variables: Variables, inputs: list, force: Mapping, masks: list) -> tuple:
@@ -170,7 +177,8 @@ class Programs:
 
         def make() -> Callable:
             args = (variables, inputs, targets, drawn)
-            closed, structure = traced(self.twin, self.model, self.dtype, phase, args)
+            call = self._trace(mode, phase, args)
+            closed, structure = call.program, call.structure
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
             def program(variables, inputs, targets, drawn, force, cotangents, masks) -> tuple:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_forward import forward
+from compare.capture.jax_forward import forward, named
 from compare.capture.jax_model import (
     Variables,
     arranged,
@@ -25,6 +26,7 @@ from compare.capture.jax_model import (
 from compare.capture.jax_programs import Programs
 from compare.capture.lifting import lifted
 from compare.capture.masks import Shape
+from compare.capture.outputs import noted
 from compare.capture.taps import Section
 from compare.layout import channels_first, channels_last
 from compare.share import to_jax, to_numpy
@@ -106,14 +108,24 @@ class JaxRun:
         return cross(self.twin.inputs), cross(self.twin.targets)
 
     def _drawn(self, phase: Phase) -> list:
-        """The arrays of the default loss in JAX's layout."""
+        """The arrays of the default loss; a drawn target in JAX's layout."""
         drawn = self.given.cotangents.get(phase.name, [])
-        moved = self.twin.layout == "NHWC"
+        moved = self.twin.layout == "NHWC" and phase.loss is not None
         return [self._cross(channels_last(a) if moved and a.ndim in (4, 5) else a) for a in drawn]
 
     def _masks(self, mode: str, step: int) -> list:
         draw = functools.partial(self.given.uniform, mode, step)
         return [self._cross(array) for array in self.plans[mode].arrays(draw)]
+
+    @property
+    def unlike(self) -> set[str]:
+        """The modes whose outputs are not PyTorch's, and whose gradients are of another loss."""
+        return {mode for mode, call in self.programs.calls.items() if call.unlike}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is said of the outputs' names."""
+        return [n for mode, call in self.programs.calls.items() for n in noted(mode, call.outputs)]
 
     def shared(self) -> dict[tuple[str, int], Shape]:
         """The shapes of dropout masks that are not PyTorch's own, in every mode that drops."""
@@ -310,13 +322,14 @@ class JaxRun:
         """
         inputs, _ = self._batch(self.given.batch)
         args = (self._variables(), inputs, [], [])
-        program, structure = self.programs.forward(args[0], inputs)
-        return program, jax.tree.leaves(args), jax.tree.structure(structure)
+        call = self.programs.forward(args[0], inputs)
+        return call.program, jax.tree.leaves(args), jax.tree.structure(call.structure)
 
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
         taps = self.programs.spread(mode, taps)
         layers = {f"{mode}/layer/{key}": to_numpy(value) for key, value in taps.items()}
-        return outputs(mode, output) | layers
+        names = self.programs.calls[mode].outputs
+        return outputs(mode, output, names) | layers
 
     def _gradients(self, mode: str, gradients: tuple) -> dict[str, np.ndarray]:
         params, inputs, layers = gradients
@@ -353,11 +366,11 @@ class JaxRun:
         return tensors | self._state(prefix, phase, state, params)
 
 
-def outputs(mode: str, output: Any) -> dict[str, np.ndarray]:
-    """What a model gives, by name."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(output)
-    suffixes = ("".join(f".{key_name(k)}" for k in path) for path, _ in flat)
-    return {f"{mode}/out{s}": to_numpy(value) for s, (_, value) in zip(suffixes, flat, strict=True)}
+def outputs(
+    mode: str, output: Any, names: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, np.ndarray]:
+    """What a model gives, by name; `names` are suffixes -> PyTorch's."""
+    return {f"{mode}/out{names.get(s, s)}": to_numpy(value) for s, value in named(output)}
 
 
 def order(

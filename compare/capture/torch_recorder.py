@@ -71,8 +71,8 @@ def leaves(
     elif isinstance(value, nn.utils.rnn.PackedSequence):
         yield suffix, value.data if packed else nn.utils.rnn.pad_packed_sequence(value)[0]
     elif isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from leaves(value[key], f"{suffix}.{key}", packed)
+        for key, item in value.items():
+            yield from leaves(item, f"{suffix}.{key}", packed)
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
             name = value._fields[index] if hasattr(value, "_fields") else index

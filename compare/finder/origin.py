@@ -10,9 +10,8 @@ import numpy as np
 from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.finder.found import Origin, Row
-from compare.finder.replay import Replay, compared, place_of
+from compare.finder.replay import Replay, axes, compared, place_of
 from compare.ladder import verdict as V
-from compare.layout import align
 from compare.share import to_numpy, to_torch
 
 Looked = tuple[Origin | None, list[Row]]
@@ -73,8 +72,8 @@ def _rest(replay: Replay, mode: str) -> Origin | None:
         kind = rest.partition("/")[0].partition(".")[0]
         if head != mode or kind not in ("out", "loss", "buffer") or name not in theirs:
             continue
-        j = align(theirs[name], t.shape, replay.pair.twin.layout) if kind == "out" else None
-        j = theirs[name] if j is None else j
+        j = theirs[name]
+        j = axes(j, t.shape, replay.pair.twin.layout) if kind == "out" else j
         relative, same = compared(t, j)
         if t.dtype.kind != "f" or same:
             continue

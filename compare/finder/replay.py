@@ -93,11 +93,7 @@ class Replay:
         for key, other in self.places(mode).items():
             t, j = ours.get(f"{mode}/{kind}/{key}"), theirs.get(f"{mode}/{kind}/{other}")
             if t is not None and j is not None:
-                layout = self.pair.twin.layout
-                aligned = align(j, t.shape, layout)
-                if aligned is None:  # another shape, but the same axes
-                    aligned = channels_first(j) if j.ndim > 3 and layout == "NHWC" else j
-                yield key, other, t, aligned
+                yield key, other, t, axes(j, t.shape, self.pair.twin.layout)
 
     def program(self, mode: str) -> tuple[Any, dict[Any, Any]]:
         """The functions of PyTorch's pass, and the outputs that both sides have; only the last."""
@@ -129,6 +125,14 @@ def place_of(key: str) -> tuple[str, str]:
     if not found:
         return key, ""
     return found.group(1) + (found.group(3) or ""), found.group(2)
+
+
+def axes(j: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarray:
+    """JAX's value with PyTorch's axes, also where its shape is another."""
+    aligned = align(j, shape, layout)
+    if aligned is None:
+        aligned = channels_first(j) if j.ndim > 3 and layout == "NHWC" else j
+    return aligned
 
 
 def compared(t: np.ndarray, j: np.ndarray, scale: float = 0.0) -> tuple[float, bool]:

@@ -27,6 +27,9 @@ class Judge:
       jax_name: a parameter's name on JAX's side, for people.
       uncounted: buffers that the other side has not, and need not have.
       modules: PyTorch's modules whose weights were paired by order -> the other side's.
+
+    Attributes:
+      unlike: the modes whose outputs differ in shape, so that the two losses are not one.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Judge:
         self.modules = modules or {}
         self.chaotic = False
         self.zero: set[str] = set()
+        self.unlike: set[str] = set()
 
     def meet(self, ours: Info, theirs: Info) -> None:
         """Pairs the places that two runs recorded, in every mode."""
@@ -55,6 +59,8 @@ class Judge:
         """Tier 1 on one section."""
         if self.chaotic and ours.stage in ("trajectory", "final"):
             return
+        if self.unlike:
+            ours, theirs = self._like(ours), self._like(theirs)
         ours, noise = stacked(ours, noise, self.result)
         stage = self.result.stages["trajectory" if ours.stage == "final" else ours.stage]
         scale = self._label(ours, noise)
@@ -73,9 +79,8 @@ class Judge:
                 continue
             j = self._aligned(name, j, t.shape)
             if j is None:
-                shape = theirs.tensors[other].shape
-                text = f"{step}{name} has shape {t.shape} in PyTorch, {shape} in JAX"
-                stage.findings.append((V.DIVERGED, text))
+                shapes = t.shape, theirs.tensors[other].shape
+                stage.judged.append(V.unlike(step + name, self._shown(other), *shapes))
                 continue
             judged = V.tier1(
                 step + name,
@@ -133,6 +138,16 @@ class Judge:
                     rounding.too_noisy,
                 )
                 self.result.stages[theirs.stage].numerics.append(judged)
+
+    def _like(self, section: Section) -> Section:
+        """A section without the losses, gradients and updates of modes that are `unlike`."""
+        kept = {
+            name: value
+            for name, value in section.tensors.items()
+            if name.partition("/")[0] not in self.unlike
+            or (section.stage == "forward" and not name.endswith("/loss"))
+        }
+        return Section(section.stage, kept, section.step)
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:
         """The gradient scale of each mode; remembers parameters with a gradient of zero."""

@@ -76,8 +76,10 @@ class Ladder:
             # One at a time: that the reference runs again costs less than all in memory at once.
             kinks = [self._mathematics(name, judge, seeking) for name, judge in ready.items()]
             autocast = self.pair.twin.autocast
+            alike = {name: judge for name, judge in ready.items() if not judge.unlike}
             for dtype in (autocast,) if autocast and dtypes else dtypes:
-                self._numerics(ready, kinks[0], dtype)
+                if alike:
+                    self._numerics(alike, kinks[0], dtype)
         return [judge.result for judge in self.judges.values()]
 
     def _weights(self, name: str, result: Result) -> None:
@@ -116,10 +118,13 @@ class Ladder:
         plain = pair.run(REFERENCE, watch=True)
         runs = (plain, run, *moved(pair))
         self._climb(name, judge, runs, [each.sections(trajectory=False) for each in runs])
+        if parse(name)[0] == "xla":
+            judge.result.notes += run.notes
         parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())
         trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
-        if seeking and parted:
+        if judge.unlike or (seeking and parted):
             summarise(judge.result, trained)
+            judge.result.stages["step"].applicable &= not judge.unlike
         else:
             self._climb(name, judge, runs, [each.trajectory() for each in runs])
             summarise(judge.result, trained, self._visible)
@@ -144,6 +149,7 @@ class Ladder:
             theirs = next(stream)
             if section.stage == "forward":
                 judge.meet(runs[0].info, runs[1].info)
+                judge.unlike = set(getattr(runs[1], "unlike", ()))
             judge.judge(section, theirs, noise)
             given.still |= judge.zero
             if section.stage == "trajectory" and section.step == given.steps:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from compare.capture.given import Given, forced, jittered, mode_name
-from compare.errors import DiptychError
+from compare.errors import DiptychError, whose
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.map import Order, WeightMap
@@ -49,14 +50,16 @@ class Pair:
         from compare.weights import optim
 
         run = self.run("torch:cpu", "float32")
-        self._rehearsed("eval", run.rehearse(None)[1])
+        self._rehearsed("eval", *run.rehearse(None))
         for phase in self.twin.updates:
             shapes, masks = run.rehearse(phase)
-            self._rehearsed(mode_name(phase), masks)
+            self._rehearsed(mode_name(phase), shapes, masks)
             if phase.loss is None or (phase.loss == "mse" and not self.twin.targets):
                 rng = generator(self.seed, "cotangent", phase.name)
                 self.given.cotangents[phase.name] = [
-                    rng.standard_normal(shape, np.float32) for shape in shapes
+                    rng.standard_normal(shape, np.float32)
+                    for shape in shapes.values()
+                    if shape is not None
                 ]
             names = [n for n, leaf in self.leaves.items() if leaf.trains]
             trained = torch_model.trained(self.model, phase)
@@ -67,13 +70,15 @@ class Pair:
             self.given.gradients[phase.name] = gradients
             self.given.optimizer[phase.name] = state
 
-    def _rehearsed(self, mode: str, masks: Any) -> None:
+    def _rehearsed(self, mode: str, shapes: Mapping[str, Any], masks: Any) -> None:
+        self.given.outputs[mode] = {suffix: shape is not None for suffix, shape in shapes.items()}
         self.given.draws[mode] = masks.draws
         self.noise |= {f"{mode}: PyTorch draws at {text}": None for text in masks.noise}
 
     @cached_property
     def jax_model(self) -> Any:
-        return self.twin.build("jax")
+        with whose("JAX's model"):
+            return self.twin.build("jax")
 
     @cached_property
     def weights(self) -> WeightMap:

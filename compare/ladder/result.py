@@ -62,6 +62,7 @@ class Result:
     skipped: list[str] = field(default_factory=list)
     lifted: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
     dropout: str = ""
     compiler: bool = False

@@ -27,6 +27,7 @@ DTYPES = ("float32", "bfloat16", "float16")  # in which a backend's numerics are
 UNIT = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
 TOO_NOISY = 2.0**-10  # of a value, in float32
 COARSE = 2.0**-2  # the same where a 16-bit type takes part, whose honest noise is a percent or two
+SHAPE = "shape"  # the label of tensors whose shapes differ
 SMALL = 16  # tensors with fewer elements borrow the stage's median noise
 
 
@@ -49,7 +50,8 @@ class Judged:
       difference: ||t - j||.
       size: ||t||.
       allowed: the largest difference that is the same.
-      label: "zero" for an analytically zero gradient and what inherits from it, "chaotic", or "".
+      label: "zero" for an analytically zero gradient and what inherits from it, "chaotic", "shape"
+        where the other side has another one, or "".
       detail: the worst element's index and both its values; what is wrong.
       shape: PyTorch's shape.
       dtype: of the run that was judged.
@@ -133,6 +135,14 @@ def tier1(
             name, other, INCONCLUSIVE, difference, size, allowed, "chaotic", detail, shape
         )
     return Judged(name, other, SAME, difference, size, allowed, "", "", shape)
+
+
+def unlike(
+    name: str, other: str, ours: tuple[int, ...], theirs: tuple[int, ...], dtype: str = "float64"
+) -> Judged:
+    """The verdict on two tensors of different shapes."""
+    detail = f"{ours} in PyTorch, {theirs} in JAX"
+    return Judged(name, other, DIVERGED, np.inf, 0.0, 0.0, SHAPE, detail, ours, dtype)
 
 
 def tier2(

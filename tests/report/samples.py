@@ -61,6 +61,7 @@ def twin(name="cnn/lenet:LeNet", layers=3, leaves=4, steps=10, **changed):
             "jax_only": [],
             "lifted": [],
             "rounded": [],
+            "notes": [],
         },
         "stages": [stage(*pair) for pair in zip(STAGES, COMPARED, strict=True)],
         "layers": [layer(f"layer{i // 30}.{i}.conv{i}", i) for i in range(layers)],
