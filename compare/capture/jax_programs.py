@@ -254,11 +254,20 @@ class Programs:
         given = jax.device_put((gradients, state, params), self.device)
         return self._program(f"update {phase.name}", make)(*given)
 
-    def split(self, phase: Phase, params: Any) -> tuple[dict[Path, Any], dict[Path, Any]]:
-        """Flat parameters by path: those that the phase trains, and the others."""
+    def split(
+        self, phase: Phase, params: Any, updated: bool = False
+    ) -> tuple[dict[Path, Any], dict[Path, Any]]:
+        """Flat parameters by path: those that the phase trains, and the others.
+
+        Args:
+          updated: without those that PyTorch has frozen, which are differentiated all the same.
+        """
         names = {link.jax[1:]: link.torch for link in self.weights.links}
         flat = flatten_dict(params)
         trained = {p: v for p, v in flat.items() if re.search(phase.trains, names.get(p, ""))}
+        if updated:
+            known = self.given.gradients[phase.name]
+            trained = {p: v for p, v in trained.items() if names.get(p, "") in known}
         return trained, {p: v for p, v in flat.items() if p not in trained}
 
 

@@ -225,12 +225,12 @@ class JaxRun:
         ]
         gradients = gradients[0]
         yield sections.pop()
-        trained, _ = self.programs.split(phase, variables.get("params", {}))
+        trained, _ = self.programs.split(phase, variables.get("params", {}), updated=True)
         if not trained:
             return
         with self.context():
             start = self.programs.fresh(phase, dict(trained))
-            stilled = self._stilled(phase, gradients)
+            stilled = self._stilled(phase, {path: gradients[path] for path in trained})
             free = self.programs.update(phase, stilled, start, dict(trained))
             sections.append(Section("step", self._updated(f"{mode}/free", phase, *free)))
         del gradients, free
@@ -284,7 +284,7 @@ class JaxRun:
             if not variables.get("params"):
                 return
             for phase in self.twin.updates:
-                trained, _ = self.programs.split(phase, variables["params"])
+                trained, _ = self.programs.split(phase, variables["params"], updated=True)
                 states[phase.name] = self.programs.fresh(phase, dict(trained))
         for number, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
             tensors: dict[str, np.ndarray] = {}
@@ -293,13 +293,14 @@ class JaxRun:
                     result = self._train(phase, variables, batch, step=number + 1)
                     loss, collections, gradients = result[0], result[2], result[-1][0]
                     del result  # the layers' values and gradients
-                    trained, frozen = self.programs.split(phase, variables["params"])
+                    trained, frozen = self.programs.split(phase, variables["params"], updated=True)
+                    stilled = self._stilled(phase, {path: gradients[path] for path in trained})
                     params, states[phase.name] = self.programs.update(
-                        phase, self._stilled(phase, gradients), states[phase.name], trained
+                        phase, stilled, states[phase.name], trained
                     )
                     merged = unflatten_dict({**frozen, **params})
                     variables = {**variables, **collections, "params": merged}
-                    del gradients, trained, frozen, params, merged
+                    del gradients, stilled, trained, frozen, params, merged
                     tensors[f"{mode_name(phase)}/loss"] = to_numpy(loss)
                 for name, array in self._named(flatten_dict(variables["params"])).items():
                     tensors[f"param/{name}"] = array
@@ -312,7 +313,7 @@ class JaxRun:
             buffers = {k: v for k, v in variables.items() if k != "params"}
             tensors |= {f"buffer/{k}": v for k, v in self._buffers(buffers).items()}
             for phase in self.twin.updates:
-                trained, _ = self.programs.split(phase, variables["params"])
+                trained, _ = self.programs.split(phase, variables["params"], updated=True)
                 tensors |= self._state(mode_name(phase), phase, states[phase.name], trained)
         yield Section("final", tensors)
 

@@ -386,7 +386,7 @@ class TorchRun:
                 optim.follow_schedule(phase.optimizer, optimizer, step)
                 with self._default():
                     optimizer.step()
-            for name, parameter in self._parameters(Phase("")).items():
+            for name, parameter in self.model.named_parameters():
                 parameter.grad = None
                 tensors[f"param/{name}"] = to_numpy(parameter)
             return tensors

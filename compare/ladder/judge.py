@@ -27,6 +27,7 @@ class Judge:
       jax_name: a parameter's name on JAX's side, for people.
       uncounted: buffers that the other side has not, and need not have.
       modules: PyTorch's modules whose weights were paired by order -> the other side's.
+      frozen: parameters that PyTorch does not train; the other side's optimizer may see to that.
 
     Attributes:
       unlike: the modes whose outputs differ in shape, so that the two losses are not one.
@@ -40,10 +41,11 @@ class Judge:
         jax_name: Callable[[str], str] = lambda name: name,
         uncounted: Collection[str] = (),
         modules: Mapping[str, str] | None = None,
+        frozen: Collection[str] = (),
     ):
         self.result, self.layout, self.rename = result, layout, rename or {}
         self.jax_name, self.uncounted = jax_name, frozenset(uncounted)
-        self.modules = modules or {}
+        self.modules, self.frozen = modules or {}, frozenset(frozen)
         self.chaotic = False
         self.zero: set[str] = set()
         self.unlike: set[str] = set()
@@ -99,7 +101,13 @@ class Judge:
                     self.result.losses.append(loss)
         for name, j in theirs.tensors.items():
             nothing = "/gradient/" in name and not np.any(j)  # of what PyTorch cannot differentiate
-            if name not in expected and "/layer/" not in name and not nothing:
+            if name in expected or "/layer/" in name or nothing:
+                continue
+            parameter = name.rpartition("/gradient/param/")[2]
+            if parameter in self.frozen:
+                text = "frozen in PyTorch, but not in JAX: its optimizer has to leave it alone"
+                self.result.notes.append(f"{parameter}: {text}")
+            else:
                 stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:

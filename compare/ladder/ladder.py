@@ -49,6 +49,7 @@ class Ladder:
             self._naming(name),
             pair.uncounted(name),
             pair.weights.modules if parse(name)[0] == "xla" else {},
+            pair.frozen,
         )
 
     def _naming(self, candidate: str) -> Callable[[str], str]:
@@ -124,10 +125,12 @@ class Ladder:
         trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
         if judge.unlike or (seeking and parted):
             summarise(judge.result, trained)
-            judge.result.stages["step"].applicable &= not judge.unlike
         else:
             self._climb(name, judge, runs, [each.trajectory() for each in runs])
             summarise(judge.result, trained, self._visible)
+        if judge.unlike or not any(pair.given.gradients.values()):  # or all of them are frozen
+            for stage in ("step", "trajectory"):
+                judge.result.stages[stage].applicable = False
         judge.result.stages["forward"].findings += [
             (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
             for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))

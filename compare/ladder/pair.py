@@ -115,6 +115,12 @@ class Pair:
             self._rounded = unround(self, run)
         return self._rounded
 
+    @property
+    def frozen(self) -> list[str]:
+        """The parameters that PyTorch trains in no phase."""
+        trained = {name for gradients in self.given.gradients.values() for name in gradients}
+        return [n for n, leaf in self.leaves.items() if leaf.trains and n not in trained]
+
     def uncounted(self, backend: str) -> list[str]:
         """Tensors of PyTorch's that a backend has not, and need not have."""
         if parse(backend)[0] == "torch":
