@@ -30,7 +30,7 @@ from compare.capture.outputs import noted
 from compare.capture.taps import Section
 from compare.layout import channels_first, channels_last
 from compare.share import to_jax, to_numpy
-from compare.twin import Phase, Twin
+from compare.twin import Phase, Twin, generator
 from compare.weights import optim
 from compare.weights.link import Path
 from compare.weights.map import WeightMap
@@ -99,6 +99,9 @@ class JaxRun:
 
     def _variables(self) -> Variables:
         flat = self.weights.to_jax(self.given.state)
+        for path, shape in self.weights.ignored.items():
+            if isinstance(path, tuple):  # JAX's: generic, so that it is seen if something uses it
+                flat[path] = generator(self.given.seed, "ignored", *path).standard_normal(shape)
         return unflatten_dict({path: self._cross(array) for path, array in flat.items()})
 
     def _batch(self, batch: Mapping[str, np.ndarray]) -> tuple[list, list]:

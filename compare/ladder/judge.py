@@ -28,6 +28,7 @@ class Judge:
       uncounted: buffers that the other side has not, and need not have.
       modules: PyTorch's modules whose weights were paired by order -> the other side's.
       frozen: parameters that PyTorch does not train; the other side's optimizer may see to that.
+      ignored: tensors that are left out.
 
     Attributes:
       unlike: the modes whose outputs differ in shape, so that the two losses are not one.
@@ -42,10 +43,12 @@ class Judge:
         uncounted: Collection[str] = (),
         modules: Mapping[str, str] | None = None,
         frozen: Collection[str] = (),
+        ignored: Collection[str] = (),
     ):
         self.result, self.layout, self.rename = result, layout, rename or {}
         self.jax_name, self.uncounted = jax_name, frozenset(uncounted)
         self.modules, self.frozen = modules or {}, frozenset(frozen)
+        self.ignored = frozenset(ignored)
         self.chaotic = False
         self.zero: set[str] = set()
         self.unlike: set[str] = set()
@@ -187,7 +190,11 @@ class Judge:
         return belongs and f"{mode}/{leaf}" in self.zero
 
     def _optional(self, name: str) -> bool:
-        """Counters that only PyTorch keeps: of batches, and of an optimizer without need of one."""
+        """What is left out, and counters that only PyTorch keeps: of batches, and of an optimizer
+        without need of one.
+        """
+        if name.rpartition("/")[2] in self.ignored:
+            return True
         _, found, buffer = name.partition("buffer/")
         return (bool(found) and buffer in self.uncounted) or "/state/step/" in name
 

@@ -50,6 +50,7 @@ class Ladder:
             pair.uncounted(name),
             pair.weights.modules if parse(name)[0] == "xla" else {},
             pair.frozen,
+            pair.weights.ignored if parse(name)[0] == "xla" else (),
         )
 
     def _naming(self, candidate: str) -> Callable[[str], str]:
@@ -122,7 +123,7 @@ class Ladder:
         if parse(name)[0] == "xla":
             judge.result.notes += run.notes
         parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())
-        trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
+        trained = pair.compared(name)
         if judge.unlike or (seeking and parted):
             summarise(judge.result, trained)
         else:

@@ -10,6 +10,7 @@ import numpy as np
 
 from compare.capture.given import Given, forced, jittered, mode_name
 from compare.errors import DiptychError, whose
+from compare.ladder.ignored import ignored
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.map import Order, WeightMap
@@ -90,15 +91,23 @@ class Pair:
             ours = self.run(REFERENCE, "float32").order()
             return Order(ours, *jax_run.order(twin, model, batch))
 
-        return build_map(
-            self.leaves,
-            jax_model.shapes(twin, model, batch),
+        shapes = jax_model.shapes(twin, model, batch)
+        tensors = [(name, name, leaf.shape) for name, leaf in self.leaves.items()]
+        tensors += [(path, "/".join(path[1:]), shape) for path, shape in shapes.items()]
+        left_out = ignored(twin, tensors)
+        found = build_map(
+            {name: leaf for name, leaf in self.leaves.items() if name not in left_out},
+            {path: shape for path, shape in shapes.items() if path not in left_out},
             twin.rename,
             self._aliases,
             jax_model.kinds(twin, model, batch, self.leaves),
             None if twin.room else order,  # the catalogue's names are equal
             jax_model.is_bare(model),
         )
+        found.leaves = self.leaves
+        found.uncounted += left_out.values()
+        found.ignored = {key: shapes.get(key, ()) for key in left_out}
+        return found
 
     @cached_property
     def own_masks(self) -> tuple[str, list[tuple[str, str]]]:
@@ -120,6 +129,11 @@ class Pair:
         """The parameters that PyTorch trains in no phase."""
         trained = {name for gradients in self.given.gradients.values() for name in gradients}
         return [n for n, leaf in self.leaves.items() if leaf.trains and n not in trained]
+
+    def compared(self, backend: str) -> list[str]:
+        """The parameters that are to be shown the same."""
+        ignored = self.weights.ignored if parse(backend)[0] == "xla" else {}
+        return [n for n, leaf in self.leaves.items() if leaf.trains and n not in ignored]
 
     def uncounted(self, backend: str) -> list[str]:
         """Tensors of PyTorch's that a backend has not, and need not have."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class WeightMap:
       uncounted: what need not have one.
       by_order: PyTorch's names that were paired by type, shape and order of execution.
       unfilled: JAX's leaves without a counterpart.
+      ignored: what is left out: PyTorch's names, and JAX's leaves with their shapes.
     """
 
     links: list[Link]
@@ -53,6 +55,7 @@ class WeightMap:
     uncounted: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
     unfilled: list[Path] = field(default_factory=list)
+    ignored: dict[Any, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, str]:
