@@ -66,8 +66,9 @@ def jittered(
 ) -> dict[str, np.ndarray]:
     """`state` with generic values where a fault could hide behind a zero or a constant.
 
-    Constant parameters and running statistics move by a tenth (variances stay positive); integer,
-    boolean and other constant buffers keep their values.
+    Constant parameters, constant rows of others (an embedding's padding) and running statistics
+    move by a tenth (variances stay positive); integer, boolean and other constant buffers keep
+    their values.
     """
     values = {}
     for name, leaf in leaves.items():
@@ -79,9 +80,21 @@ def jittered(
                 value = value * np.exp(0.1 * rng.standard_normal(value.shape))
             elif value.size == 1 or np.ptp(value) == 0:
                 value = value + 0.1 * rng.standard_normal(value.shape)
+            else:
+                value = value + 0.1 * _constant(value) * rng.standard_normal(value.shape)
             value = value.astype(np.float32)
         values[name] = value
     return values
+
+
+def _constant(value: np.ndarray) -> np.ndarray:
+    """Where the elements lie that are in a slice, along some axis, of one number."""
+    found = np.zeros(value.shape, bool)
+    for axis in range(value.ndim) if value.ndim > 1 else ():
+        others = tuple(other for other in range(value.ndim) if other != axis)
+        if value.size > value.shape[axis]:
+            found |= np.ptp(value, axis=others, keepdims=True) == 0
+    return found
 
 
 def forced(

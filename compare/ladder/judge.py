@@ -6,6 +6,7 @@ Framework-free: the runs may be live ones or bundles that other machines have wr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.noise import Noise
 from compare.ladder.pairing import match
-from compare.ladder.result import Info, Result
+from compare.ladder.result import Info, Result, Stage
 from compare.ladder.stacking import stacked
 from compare.layout import align
 
@@ -52,6 +53,7 @@ class Judge:
         self.chaotic = False
         self.zero: set[str] = set()
         self.unlike: set[str] = set()
+        self.inner: set[str] = set()
 
     def meet(self, ours: Info, theirs: Info) -> None:
         """Pairs the places that two runs recorded, in every mode."""
@@ -68,6 +70,7 @@ class Judge:
             ours, theirs = self._like(ours), self._like(theirs)
         ours, noise = stacked(ours, noise, self.result)
         stage = self.result.stages["trajectory" if ours.stage == "final" else ours.stage]
+        begun = len(stage.judged), len(stage.findings)
         scale = self._label(ours, noise)
         step = f"step {ours.step}: " if ours.step else ""
         expected = set()
@@ -112,6 +115,8 @@ class Judge:
                 self.result.notes.append(f"{parameter}: {text}")
             else:
                 stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
+        if ours.stage == "gradients" and len(stage.findings) == begun[1]:
+            self._excuse(stage, begun[0])
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
@@ -133,7 +138,7 @@ class Judge:
             r = theirs.tensors.get(other) if other else None
             t = exact.tensors[name]
             r = None if r is None else self._aligned(name, r, t.shape)
-            if r is not None and other:
+            if r is not None and other and name not in self.inner:
                 mode, _, leaf = name.partition("/gradient/param/")
                 scale = scales.get(mode, 0.0) if f"{mode}/{leaf}" in self.zero else 0.0
                 judged = V.tier2(
@@ -149,6 +154,24 @@ class Judge:
                     rounding.too_noisy,
                 )
                 self.result.stages[theirs.stage].numerics.append(judged)
+
+    def _excuse(self, stage: Stage, first: int) -> None:
+        """Gradients that differ at inner places alone: nothing that is trained gets another one.
+
+        A gradient that one side stops inside a layer, and the other before it, is one of these.
+        """
+        seen = stage.judged[first:]
+        outer = [j for j in seen if "/gradient/layer/" not in j.name]
+        if any(j.verdict != V.SAME for j in outer) or not any(j.size > 0 for j in outer):
+            return
+        inner = [j for j in seen if j.verdict == V.DIVERGED]
+        self.inner |= {j.name for j in inner}
+        excused = {j.name: replace(j, verdict=V.SAME, label="inner") for j in inner}
+        stage.judged[first:] = [excused.get(j.name, j) for j in seen]
+        self.result.notes += [
+            f"{j.name}: differs by {j.relative:.1e}, but no parameter's or input's gradient does"
+            for j in inner
+        ]
 
     def _like(self, section: Section) -> Section:
         """A section without the losses, gradients and updates of modes that are `unlike`."""

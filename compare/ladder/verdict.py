@@ -51,7 +51,8 @@ class Judged:
       size: ||t||.
       allowed: the largest difference that is the same.
       label: "zero" for an analytically zero gradient and what inherits from it, "chaotic", "shape"
-        where the other side has another one, or "".
+        where the other side has another one, "inner" for a gradient that nothing trained shares,
+        or "".
       detail: the worst element's index and both its values; what is wrong.
       shape: PyTorch's shape.
       dtype: of the run that was judged.
