@@ -68,6 +68,11 @@ class Judge:
             return
         if self.unlike:
             ours, theirs = self._like(ours), self._like(theirs)
+        if ours.stage in ("trajectory", "final") and (names := _overflowing(ours)):
+            self.chaotic = True
+            text = f"step {ours.step}: {names[0]} overflows in PyTorch: lower the learning rate"
+            self.result.stages["trajectory"].findings.append((V.INCONCLUSIVE, text))
+            return
         ours, noise = stacked(ours, noise, self.result)
         stage = self.result.stages["trajectory" if ours.stage == "final" else ours.stage]
         begun = len(stage.judged), len(stage.findings)
@@ -238,3 +243,14 @@ class Judge:
 
     def _shown(self, name: str) -> str:
         return self.jax_name(name.rpartition("/")[2]) if "param/" in name else name
+
+
+def _overflowing(section: Section) -> list[str]:
+    """The losses and parameters that no float32 would hold."""
+    with np.errstate(invalid="ignore"):
+        return [
+            name
+            for name, value in section.tensors.items()
+            if name.endswith("/loss") or name.startswith("param/")
+            if value.size and not np.abs(value).max() < np.finfo(np.float32).max
+        ]

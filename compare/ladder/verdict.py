@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.capture.distance import distance, finite_norm
+from compare.capture.distance import distance, finite_norm, parts
 
 SAME, DIVERGED, INCONCLUSIVE, NOT_APPLICABLE = "SAME", "DIVERGED", "INCONCLUSIVE", "n/a"
 RELATIVE = 1e-9
@@ -107,7 +107,7 @@ def tier1(
     scale: float = 0.0,
     zero: bool = False,
 ) -> Judged:
-    """Judges one tensor in float64.
+    """Judges one tensor in float64; where it has huge elements, the others by themselves.
 
     Args:
       t, j: both sides' values, of one shape.
@@ -115,6 +115,24 @@ def tier1(
       scale: the network's gradient scale, for gradients; 0 elsewhere.
       zero: whether the tensor inherits the label of an analytically zero gradient.
     """
+    judged = [
+        _tier1(name, other, ours, theirs, noise / divided, scale, zero)
+        for ours, theirs, divided in parts(t, j)
+    ]
+    verdict = worst(each.verdict for each in judged)
+    found = max((each for each in judged if each.verdict == verdict), key=lambda each: each.ratio)
+    return found
+
+
+def _tier1(
+    name: str,
+    other: str,
+    t: np.ndarray,
+    j: np.ndarray,
+    noise: float,
+    scale: float,
+    zero: bool,
+) -> Judged:
     shape = t.shape
     difference, size = distance(t, j), finite_norm(t)
     allowed = max(RELATIVE * size, NOISE * noise if np.isfinite(noise) else 0.0)
@@ -128,8 +146,7 @@ def tier1(
     if scale and max(size, difference) < ZERO * scale and NOISE * noise > RELATIVE * size:
         return Judged(name, other, SAME, difference, size, allowed, "zero", "", shape)
     if not difference <= allowed:
-        detail = element(t, j)
-        return Judged(name, other, DIVERGED, difference, size, allowed, "", detail, shape)
+        return Judged(name, other, DIVERGED, difference, size, allowed, "", element(t, j), shape)
     if NOISE * noise > RELATIVE * size:
         detail = f"a move by one ulp changes it by {noise:.1e} of {size:.1e}: chaotic"
         return Judged(
