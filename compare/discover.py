@@ -168,14 +168,18 @@ def _attribute(spec: str, module: Any, name: str) -> Any:
 
 
 def told(error: BaseException) -> str:
-    """What an error is, in one line: a `DiptychError` as it stands, else with the user's line."""
+    """What an error is, in one line: a `DiptychError` as it stands, else with the user's line and
+    whose it is.
+    """
     if isinstance(error, DiptychError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (line := cure(error)):
         return line
     if isinstance(error, SystemExit):
         return f"the model's own code called sys.exit(){blame(error)}"
-    return f"{type(error).__name__}: {reason(error)}{blame(error)}"
+    notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    whose = "".join(f"{note}: " for note in reversed(notes))
+    return f"{whose}{type(error).__name__}: {reason(error)}{blame(error)}"
 
 
 def blame(error: BaseException) -> str:

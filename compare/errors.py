@@ -1,7 +1,8 @@
 """The one exception whose message is meant for the user, and the words that its messages share."""
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # The packages of the extras of pyproject.toml that something here may miss, and whose module is
@@ -33,6 +34,18 @@ class DiptychError(Exception):
         super().__init__(
             " ".join(line.strip() for line in str(message).splitlines() if line.strip())
         )
+
+
+@contextlib.contextmanager
+def whose(code: str) -> Iterator[None]:
+    """An error of the user's own code says which part of it ("JAX's model") it came from."""
+    try:
+        yield
+    except DiptychError:
+        raise
+    except Exception as error:
+        error.add_note(code)
+        raise
 
 
 def bad(path: Any, what: str, remedy: str) -> DiptychError:

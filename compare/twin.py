@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +145,8 @@ class Twin:
       data: `data(rng)` yields real batches (dicts of inputs and targets) for the trajectory; what
         it does not give is drawn. Default: generic batches.
       rename: regular expressions on PyTorch's dotted names -> JAX's names.
+      ignore: regular expressions of whole names ("encoder.mask_token", "encoder/mask_token") of
+        parameters or buffers that only one side has and nothing uses; the report counts them.
       layout: "NHWC" where JAX's images are channels-last, "same" where both sides agree.
       call: the name of the method to call on both sides.
       torch_call, jax_call: `f(module, *inputs)` for models that need more than `module(*inputs)`;
@@ -168,6 +170,7 @@ class Twin:
     optimizer: Any = ("sgd", {"lr": 0.1})
     data: Callable[[np.random.Generator], Iterator[dict[str, np.ndarray]]] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
+    ignore: Collection[str] = ()
     layout: str = "NHWC"
     call: str | None = None
     torch_call: Callable | None = None
@@ -180,6 +183,8 @@ class Twin:
     def __post_init__(self):
         if not self.inputs:
             raise DiptychError("Twin(inputs=...) is empty: name at least one input of the models")
+        if isinstance(self.ignore, str):
+            raise DiptychError(f"Twin(ignore={self.ignore!r}): give a list of expressions")
         if self.layout not in ("NHWC", "same"):
             raise DiptychError(f"Twin(layout={self.layout!r}): it is 'NHWC' or 'same'")
         if self.autocast not in (None, "bfloat16", "float16"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+HUGE = 1e8  # what a mask fills in, not what a network computes
 BLOCK = 2**18  # elements that are compared at a time
 
 
@@ -27,6 +28,24 @@ def finite_norm(x: np.ndarray) -> float:
     """The norm of what is finite."""
     size = norm(x)
     return size if np.isfinite(size) else norm(np.where(np.isfinite(x), x, 0))
+
+
+def parts(t: np.ndarray, j: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Two arrays as they are, or the moderate and the huge elements of `t` by themselves, zeros in
+    place of the others: beside a mask's -1e38 no difference of the scores would be seen.
+
+    Returns: with each, what it was divided by; huge numbers are, so that their norm is a number.
+    """
+    if t.dtype.kind != "f" or t.shape != j.shape or not t.size:
+        return [(t, j, 1.0)]
+    with np.errstate(invalid="ignore"):
+        size = np.abs(t)
+        huge = (size >= HUGE) & np.isfinite(t)
+    if huge.all() or not huge.any():
+        return [(t, j, 1.0)]
+    scale = max(1.0, float(size[huge].max()) / HUGE)
+    moderate = np.where(huge, 0, t), np.where(huge, 0, j), 1.0
+    return [moderate, (np.where(huge, t, 0) / scale, np.where(huge, j, 0) / scale, scale)]
 
 
 def distance(t: np.ndarray, j: np.ndarray) -> float:

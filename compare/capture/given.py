@@ -25,6 +25,7 @@ class Given:
       batch: inputs and targets by name.
       seed: of everything that is drawn.
       steps: the length of the trajectory.
+      outputs: by mode, the suffixes of PyTorch's outputs, and whether each is floating.
       cotangents: per phase, the arrays of the default loss (or a drawn target).
       gradients: per phase, what the teacher-forced update is given.
       optimizer: per phase, the state that it starts from, by slot.
@@ -34,12 +35,15 @@ class Given:
       slips: what of the porter's own weights is not PyTorch's, and runs as it is.
       alone: leaves of the porter's that PyTorch has no tensor for.
       shared: by mode and number, the shape of a mask that one side shares over more axes.
+      attributes: by name, PyTorch's tables that are no buffers, where they are taken unrounded.
+      constants: JAX's tables that are taken unrounded: as they are, and in float64.
     """
 
     state: dict[str, np.ndarray]
     batch: dict[str, np.ndarray]
     seed: int
     steps: int
+    outputs: dict[str, dict[str, bool]] = field(default_factory=dict)
     cotangents: dict[str, list[np.ndarray]] = field(default_factory=dict)
     gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     optimizer: dict[str, State] = field(default_factory=dict)
@@ -48,6 +52,8 @@ class Given:
     shared: dict[tuple[str, int], Shape] = field(default_factory=dict)
     slips: list[Slip] = field(default_factory=list)
     alone: dict[Path, np.ndarray] = field(default_factory=dict)
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    constants: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def uniform(self, mode: str, step: int, index: int, shape: Shape) -> np.ndarray:
         """The numbers behind one dropout mask of PyTorch's `shape`, in one step of a mode."""
@@ -65,8 +71,9 @@ def jittered(
 ) -> dict[str, np.ndarray]:
     """`state` with generic values where a fault could hide behind a zero or a constant.
 
-    Constant parameters and running statistics move by a tenth (variances stay positive); integer,
-    boolean and other constant buffers keep their values.
+    Constant parameters, constant rows of others (an embedding's padding) and running statistics
+    move by a tenth (variances stay positive); integer, boolean and other constant buffers keep
+    their values.
     """
     values = {}
     for name, leaf in leaves.items():
@@ -78,9 +85,21 @@ def jittered(
                 value = value * np.exp(0.1 * rng.standard_normal(value.shape))
             elif value.size == 1 or np.ptp(value) == 0:
                 value = value + 0.1 * rng.standard_normal(value.shape)
+            else:
+                value = value + 0.1 * _constant(value) * rng.standard_normal(value.shape)
             value = value.astype(np.float32)
         values[name] = value
     return values
+
+
+def _constant(value: np.ndarray) -> np.ndarray:
+    """Where the elements lie that are in a slice, along some axis, of one number."""
+    found = np.zeros(value.shape, bool)
+    for axis in range(value.ndim) if value.ndim > 1 else ():
+        others = tuple(other for other in range(value.ndim) if other != axis)
+        if value.size > value.shape[axis]:
+            found |= np.ptp(value, axis=others, keepdims=True) == 0
+    return found
 
 
 def forced(

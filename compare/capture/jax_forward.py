@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -20,7 +21,9 @@ from compare.capture.jax_model import (
     mode_keywords,
 )
 from compare.capture.jaxpr import tag
-from compare.errors import DiptychError
+from compare.capture.outputs import paired
+from compare.errors import whose
+from compare.layout import arrange
 from compare.twin import Phase, Twin
 
 
@@ -107,36 +110,86 @@ def _brought(
     return output, {k: v for k, v in variables.items() if k != "params"}
 
 
-def traced(twin: Twin, model: Any, dtype: Any, phase: Phase | None, args: tuple) -> tuple[Any, Any]:
-    """The jaxpr of forward (and loss) with every layer tagged, and its output's shapes.
+@dataclass
+class Traced:
+    """A traced call.
+
+    Args:
+      program: its jaxpr.
+      structure: its output's shapes.
+      outputs: suffixes of JAX's outputs -> PyTorch's.
+      unlike: whether an output that PyTorch has is missing or of another shape, so that the
+        default loss is not the same.
+    """
+
+    program: Any = None
+    structure: Any = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    unlike: bool = False
+
+
+def named(value: Any, suffix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of an output and their suffixes; of a mapping in its own order, not JAX's."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from named(item, f"{suffix}.{key}")
+    elif type(value) in (tuple, list):
+        for index, item in enumerate(value):
+            yield from named(item, f"{suffix}.{index}")
+    else:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
+            yield suffix + "".join(f".{key_name(key)}" for key in path), leaf
+
+
+def traced(
+    twin: Twin,
+    model: Any,
+    dtype: Any,
+    phase: Phase | None,
+    args: tuple,
+    outputs: Mapping[str, bool],
+) -> Traced:
+    """The call of forward (and loss) with every layer tagged.
 
     Args:
       dtype: of the loss.
       phase: the update in whose training pass; None for the pass in eval mode.
       args: variables, inputs, targets, arrays of the default loss.
+      outputs: PyTorch's, by suffix, and whether each is floating.
     """
+    found = Traced()
+
+    def products(leaves: Mapping[str, Any], drawn: list) -> Iterator[Any]:
+        """The default loss, a product for each floating output of PyTorch's."""
+        ours = {found.outputs[suffix]: leaf for suffix, leaf in leaves.items()}
+        floating = [suffix for suffix, floats in outputs.items() if floats]
+        for suffix, array in zip(floating, drawn, strict=True):
+            leaf = ours.get(suffix)
+            fits = leaf is not None and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+            fitted = arrange(array, jnp.shape(leaf), twin.layout) if fits else None
+            found.unlike |= fitted is None
+            if fitted is not None:
+                yield (leaf * fitted).sum()
 
     def run(variables: Variables, inputs: list, targets: list, drawn: list) -> Any:
         call = phase.call if phase else twin.call
-        output, collections = forward(twin, model, variables, inputs, call, phase is not None)
+        with whose("JAX's model"):
+            output, collections = forward(twin, model, variables, inputs, call, phase is not None)
+        leaves = dict(named(output))
+        found.outputs = paired(list(outputs), list(leaves))
         if phase is None:
             return output
         with jax.named_scope("loss"):
             loss = twin.objective("jax", phase.loss)
             if loss is None:
-                floats = [
-                    x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.floating)
-                ]
-                if len(floats) != len(drawn):
-                    counts = f"JAX gives {len(floats)} outputs, PyTorch {len(drawn)}"
-                    raise DiptychError(f"{twin.name}: {counts}")
-                products = [(x * c).sum() for x, c in zip(floats, drawn, strict=True)]
-                value = sum(products, jnp.zeros((), dtype))
+                value = sum(products(leaves, drawn), jnp.zeros((), dtype))
             else:
-                value = loss(output, *targets, *drawn)
+                with whose("JAX's loss"):
+                    value = loss(output, *targets, *drawn)
         return value, output, collections
 
-    return jax.make_jaxpr(run, return_shape=True)(*args)
+    found.program, found.structure = jax.make_jaxpr(run, return_shape=True)(*args)
+    return found
 
 
 def rooted(model: Any) -> bool:

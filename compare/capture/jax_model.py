@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import nnx
 
 from compare.capture import bring
-from compare.errors import DiptychError
+from compare.errors import DiptychError, whose
 from compare.layout import channels_last
 from compare.share import to_jax, to_numpy
 from compare.twin import Image, Twin
@@ -41,6 +41,11 @@ def shapes(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path
 
 
 def structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
+    with whose("JAX's model"):
+        return _structs(twin, model, batch)
+
+
+def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
     if isinstance(model, tuple):
         return {path: _struct(boxed) for path, boxed in given(model)[0].items()}
     if isinstance(model, nn.Module):

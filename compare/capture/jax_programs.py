@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compare.capture.compiler import jit, options
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_forward import rooted, traced
+from compare.capture.jax_forward import Traced, rooted, traced
 from compare.capture.jax_masks import Sampler, randomness
 from compare.capture.jax_model import (
     Variables,
@@ -42,6 +42,7 @@ class Programs:
       info, aliases: of the places that were recorded, by mode; see `Walk`.
       narrow: what falls below float64.
       plans: the dropout masks that each mode wants.
+      calls: the traced ones, by mode.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Programs:
             options()  # the canaries sing here, not under the settings of a run
         self._drawing: dict[int, tuple[frozenset[Any], dict[str, None]]] = {}
         self._programs: dict[str, Callable] = {}
+        self.calls: dict[str, Traced] = {}
 
     def spread(self, mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by key, those of aliases included, in order of execution; then the inputs."""
@@ -89,6 +91,7 @@ class Programs:
             root=rooted(self.model),
             sampler=Sampler(masks, self.random(closed)[0]),
             layout=self.twin.layout,
+            tables=self.given.constants if self.lift else (),
         )
         flat = walk.run(closed, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
@@ -138,10 +141,23 @@ class Programs:
         found.noise = self.random(closed)[1]
         return found
 
+    def forward(self, variables: Variables, inputs: list) -> Traced:
+        """The forward pass in eval mode."""
+        if "eval" not in self.calls:
+            self._trace("eval", None, (variables, inputs, [], []))
+        return self.calls["eval"]
+
+    def _trace(self, mode: str, phase: Phase | None, args: tuple) -> Traced:
+        outputs = self.given.outputs.get(mode, {})
+        call = traced(self.twin, self.model, self.dtype, phase, args, outputs)
+        self.calls[mode] = call
+        return call
+
     def evaluator(self, mode: str, variables: Variables, inputs: list) -> Callable:
         def make() -> Callable:
             args = (variables, inputs, [], [])
-            closed, structure = traced(self.twin, self.model, self.dtype, None, args)
+            call = self.forward(variables, inputs)
+            closed, structure = call.program, call.structure
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
             def program(variables: Variables, inputs: list, force: Mapping, masks: list) -> tuple:
@@ -161,7 +177,8 @@ class Programs:
 
         def make() -> Callable:
             args = (variables, inputs, targets, drawn)
-            closed, structure = traced(self.twin, self.model, self.dtype, phase, args)
+            call = self._trace(mode, phase, args)
+            closed, structure = call.program, call.structure
             self.plans[mode] = self._plan(mode, closed, structure, args)
 
             def program(variables, inputs, targets, drawn, force, cotangents, masks) -> tuple:
@@ -237,14 +254,21 @@ class Programs:
         given = jax.device_put((gradients, state, params), self.device)
         return self._program(f"update {phase.name}", make)(*given)
 
-    def split(self, phase: Phase, params: Any) -> tuple[dict[Path, Any], dict[Path, Any]]:
-        """Flat parameters by path: those that the phase trains, and the others."""
+    def split(
+        self, phase: Phase, params: Any, updated: bool = False
+    ) -> tuple[dict[Path, Any], dict[Path, Any]]:
+        """Flat parameters by path: those that the phase trains, and the others.
+
+        Args:
+          updated: without those that PyTorch has frozen, which are differentiated all the same.
+        """
         names, flat = self.weights.tensors, flatten_dict(params)
-        trained = {
-            p: v
-            for p, v in flat.items()
-            if any(re.search(phase.trains, name) for name in names.get(p, ()))
-        }
+        known = self.given.gradients.get(phase.name, {})
+
+        def trains(name: str) -> bool:
+            return bool(re.search(phase.trains, name)) and (name in known or not updated)
+
+        trained = {p: v for p, v in flat.items() if any(map(trains, names.get(p, ())))}
         return trained, {p: v for p, v in flat.items() if p not in trained}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_forward import forward, traced
+from compare.capture.jax_forward import forward, named
 from compare.capture.jax_model import (
     Variables,
     arranged,
@@ -25,10 +26,11 @@ from compare.capture.jax_model import (
 from compare.capture.jax_programs import Programs
 from compare.capture.lifting import lifted
 from compare.capture.masks import Shape
+from compare.capture.outputs import noted
 from compare.capture.taps import Section
 from compare.layout import channels_first, channels_last
 from compare.share import to_jax, to_numpy
-from compare.twin import Phase, Twin
+from compare.twin import Phase, Twin, generator
 from compare.weights import optim
 from compare.weights.link import Path
 from compare.weights.map import WeightMap
@@ -98,6 +100,9 @@ class JaxRun:
     def leaves(self) -> dict[Path, np.ndarray]:
         """The variables by path: PyTorch's carried over, and what of the porter's is otherwise."""
         flat = self.weights.to_jax(self.given.state) | self.given.alone
+        for path, shape in self.weights.ignored.items():
+            if isinstance(path, tuple):  # JAX's: generic, so that it is seen if something uses it
+                flat[path] = generator(self.given.seed, "ignored", *path).standard_normal(shape)
         for slip in self.given.slips:
             slip.into(flat)
         return flat
@@ -113,14 +118,24 @@ class JaxRun:
         return cross(self.twin.inputs), cross(self.twin.targets)
 
     def _drawn(self, phase: Phase) -> list:
-        """The arrays of the default loss in JAX's layout."""
+        """The arrays of the default loss; a drawn target in JAX's layout."""
         drawn = self.given.cotangents.get(phase.name, [])
-        moved = self.twin.layout == "NHWC"
+        moved = self.twin.layout == "NHWC" and phase.loss is not None
         return [self._cross(channels_last(a) if moved and a.ndim in (4, 5) else a) for a in drawn]
 
     def _masks(self, mode: str, step: int) -> list:
         draw = functools.partial(self.given.uniform, mode, step)
         return [self._cross(array) for array in self.plans[mode].arrays(draw)]
+
+    @property
+    def unlike(self) -> set[str]:
+        """The modes whose outputs are not PyTorch's, and whose gradients are of another loss."""
+        return {mode for mode, call in self.programs.calls.items() if call.unlike}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is said of the outputs' names."""
+        return [n for mode, call in self.programs.calls.items() for n in noted(mode, call.outputs)]
 
     def shared(self) -> dict[tuple[str, int], Shape]:
         """The shapes of dropout masks that are not PyTorch's own, in every mode that drops."""
@@ -226,12 +241,12 @@ class JaxRun:
         ]
         gradients = gradients[0]
         yield sections.pop()
-        trained, _ = self.programs.split(phase, variables.get("params", {}))
+        trained, _ = self.programs.split(phase, variables.get("params", {}), updated=True)
         if not trained:
             return
         with self.context():
             start = self.programs.fresh(phase, dict(trained))
-            stilled = self._stilled(phase, gradients)
+            stilled = self._stilled(phase, {path: gradients[path] for path in trained})
             free = self.programs.update(phase, stilled, start, dict(trained))
             sections.append(Section("step", self._updated(f"{mode}/free", phase, *free)))
         del gradients, free
@@ -285,7 +300,7 @@ class JaxRun:
             if not variables.get("params"):
                 return
             for phase in self.twin.updates:
-                trained, _ = self.programs.split(phase, variables["params"])
+                trained, _ = self.programs.split(phase, variables["params"], updated=True)
                 states[phase.name] = self.programs.fresh(phase, dict(trained))
         for number, batch in enumerate(self.twin.batches(self.given.seed, self.given.steps)):
             tensors: dict[str, np.ndarray] = {}
@@ -294,13 +309,14 @@ class JaxRun:
                     result = self._train(phase, variables, batch, step=number + 1)
                     loss, collections, gradients = result[0], result[2], result[-1][0]
                     del result  # the layers' values and gradients
-                    trained, frozen = self.programs.split(phase, variables["params"])
+                    trained, frozen = self.programs.split(phase, variables["params"], updated=True)
+                    stilled = self._stilled(phase, {path: gradients[path] for path in trained})
                     params, states[phase.name] = self.programs.update(
-                        phase, self._stilled(phase, gradients), states[phase.name], trained
+                        phase, stilled, states[phase.name], trained
                     )
                     merged = unflatten_dict({**frozen, **params})
                     variables = {**variables, **collections, "params": merged}
-                    del gradients, trained, frozen, params, merged
+                    del gradients, stilled, trained, frozen, params, merged
                     tensors[f"{mode_name(phase)}/loss"] = to_numpy(loss)
                 for name, array in self._named(flatten_dict(variables["params"])).items():
                     tensors[f"param/{name}"] = array
@@ -313,7 +329,7 @@ class JaxRun:
             buffers = {k: v for k, v in variables.items() if k != "params"}
             tensors |= {f"buffer/{k}": v for k, v in self._buffers(buffers).items()}
             for phase in self.twin.updates:
-                trained, _ = self.programs.split(phase, variables["params"])
+                trained, _ = self.programs.split(phase, variables["params"], updated=True)
                 tensors |= self._state(mode_name(phase), phase, states[phase.name], trained)
         yield Section("final", tensors)
 
@@ -329,13 +345,14 @@ class JaxRun:
         """
         inputs, _ = self._batch(self.given.batch)
         args = (self._variables(), inputs, [], [])
-        program, structure = traced(self.twin, self.model, self.dtype, None, args)
-        return program, jax.tree.leaves(args), jax.tree.structure(structure)
+        call = self.programs.forward(args[0], inputs)
+        return call.program, jax.tree.leaves(args), jax.tree.structure(call.structure)
 
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
         taps = self.programs.spread(mode, taps)
         layers = {f"{mode}/layer/{key}": to_numpy(value) for key, value in taps.items()}
-        return outputs(mode, output) | layers
+        names = self.programs.calls[mode].outputs
+        return outputs(mode, output, names) | layers
 
     def _gradients(self, mode: str, gradients: tuple) -> dict[str, np.ndarray]:
         params, inputs, layers = gradients
@@ -372,11 +389,11 @@ class JaxRun:
         return tensors | self._state(prefix, phase, state, params)
 
 
-def outputs(mode: str, output: Any) -> dict[str, np.ndarray]:
-    """What a model gives, by name."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(output)
-    suffixes = ("".join(f".{key_name(k)}" for k in path) for path, _ in flat)
-    return {f"{mode}/out{s}": to_numpy(value) for s, (_, value) in zip(suffixes, flat, strict=True)}
+def outputs(
+    mode: str, output: Any, names: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, np.ndarray]:
+    """What a model gives, by name; `names` are suffixes -> PyTorch's."""
+    return {f"{mode}/out{names.get(s, s)}": to_numpy(value) for s, value in named(output)}
 
 
 def order(

@@ -26,6 +26,7 @@ from compare.capture.jax_versions import bound, carried, opened
 from compare.capture.lifting import HIDDEN, narrow
 from compare.capture.taps import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.layout import arrange
+from compare.share import to_jax
 
 TAG = "diptych"
 NN = re.compile(r"[/\\]jax[/\\]_src[/\\]nn[/\\]functions\.py$")
@@ -68,6 +69,7 @@ class Walk:
       root: whether the first component of the name stack is the root module's own.
       layout: the twin's.
       sampler: gives the masks of dropout.
+      tables: constants to take others for: what they are, and what is taken.
 
     Attributes:
       taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
@@ -86,10 +88,16 @@ class Walk:
         root: bool = True,
         layout: str = "NHWC",
         sampler: Sampler | None = None,
+        tables: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     ):
         self.perturb, self.force = perturb or {}, force or {}
         self.sampler = sampler or Sampler()
-        self.options: dict[str, Any] = {"inputs": inputs, "root": root, "layout": layout}
+        self.options: dict[str, Any] = {
+            "inputs": inputs,
+            "root": root,
+            "layout": layout,
+            "tables": tables,
+        }
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
         self.info: dict[str, Tap] = {}
@@ -102,12 +110,16 @@ class Walk:
     def run(self, program: Any, args: Sequence[Any], scope: str = "") -> list:
         """The outputs of a jaxpr; `scope` is the name stack around it."""
         jaxpr, consts = opened(program)
-        env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+        env: dict[Any, Any] = dict(zip(jaxpr.constvars, map(self._exact, consts), strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
+
+        def read(atom: Any) -> Any:
+            return self._exact(atom.val) if isinstance(atom, core.Literal) else env[atom]
+
         last, spelled = _last_uses(jaxpr), _spelled_out(jaxpr)
         key, whole = "", None
         for position, eqn in enumerate(jaxpr.eqns):
-            values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
+            values = [read(atom) for atom in eqn.invars]
             here = _join(scope, str(eqn.source_info.name_stack))
             span = spelled.get(position)
             if span and not self._quiet:
@@ -115,22 +127,29 @@ class Walk:
                     key, whole = self._key(span.name, here), env.get(span.operand)
                     if span.operand is not None:
                         env[span.operand] = self._input(key, whole)
-                values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
+                values = [read(atom) for atom in eqn.invars]
                 outputs = self._calling(eqn, values, here)
                 if position == span.last:
                     outputs = self._called(key, span.name, eqn, outputs, here)
                     env[span.operand] = whole
             else:
                 outputs = self._equation(eqn, values, here)
-            for variable in eqn.outvars:
-                dtype = getattr(variable.aval, "dtype", None)
+            for value in outputs:
+                dtype = getattr(value, "dtype", None)
                 if dtype is not None and narrow(dtype):
                     where = source(eqn) or eqn.primitive.name
                     self.narrow[f"{where}: {np.dtype(dtype).name}"] = None
             env |= dict(zip(eqn.outvars, outputs, strict=True))
             for variable in last.get(position, ()):
                 env.pop(variable, None)
-        return [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _exact(self, constant: Any) -> Any:
+        """A constant, or what is taken for it."""
+        for held, exact in self.options["tables"]:
+            if np.shape(constant) == held.shape and np.array_equal(constant, held):
+                return to_jax(exact)
+        return constant
 
     def _equation(self, eqn: Any, values: list, scope: str) -> list:
         name = eqn.primitive.name

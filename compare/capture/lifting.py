@@ -1,7 +1,8 @@
 """No hidden float32: casts that JAX code itself names are lifted to float64 while it is traced.
 
 After the trace it would be too late: constants are rounded already, and custom rules are traced for
-the narrow type. The one function that all of JAX's casts pass through is replaced meanwhile.
+the narrow type. The one function that all of JAX's casts pass through is replaced meanwhile, and
+the one that all types pass through which are named to what makes arrays (`arange`, `array`, …).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax.core.scope import Scope
+from jax._src import dtypes
 from jax._src.lax import lax
 from jax.extend.core import primitives
 
 from compare.capture.taps import caller
 
+AS_BITS = ("view", "bitcast_convert_type")  # no cast: the same bits, of the type that is named
 HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|optax|equinox|contextlib)[/\\.]")
 
 
@@ -29,21 +32,27 @@ def narrow(dtype: Any) -> bool:
 
 @contextlib.contextmanager
 def lifted(found: dict[str, None]) -> Iterator[None]:
-    """Inside, a cast to a narrow type gives float64, and is listed in `found` as "source: type".
+    """Inside, what a narrow type is named to gives float64, and is listed as "source: type".
 
     Parameters' initialisers are left alone: Flax runs them for their shapes only.
     """
     convert, param = lax._convert_element_type, Scope.param
+    named = dtypes.check_and_canonicalize_user_dtype
     depth = 0
 
-    def wide(operand: Any, new_dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if new_dtype is not None and not depth:
+    def widened(dtype: Any) -> Any:
+        if dtype is not None and not depth:
             with contextlib.suppress(TypeError):  # extended dtypes, of random keys
-                dtype = np.dtype(new_dtype)
-                if narrow(dtype):
-                    found[f"{caller(HIDDEN)}: {dtype.name}"] = None
-                    new_dtype = np.dtype(np.float64)
-        return convert(operand, new_dtype, *args, **kwargs)
+                if narrow(np.dtype(dtype)):
+                    found[f"{caller(HIDDEN)}: {np.dtype(dtype).name}"] = None
+                    return np.dtype(np.float64)
+        return dtype
+
+    def wide(operand: Any, new_dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return convert(operand, widened(new_dtype), *args, **kwargs)
+
+    def wide_named(dtype: Any, fun_name: str | None = None) -> Any:
+        return named(dtype if fun_name in AS_BITS else widened(dtype), fun_name)
 
     def unlifted(*args: Any, **kwargs: Any) -> Any:
         nonlocal depth
@@ -64,11 +73,13 @@ def lifted(found: dict[str, None]) -> Iterator[None]:
 
     products = (primitives.dot_general_p, primitives.conv_general_dilated_p)
     lax._convert_element_type, Scope.param = wide, unlifted
+    dtypes.check_and_canonicalize_user_dtype = wide_named
     for product in products:
         product.bind = accumulating(product.bind)
     try:
         yield
     finally:
         lax._convert_element_type, Scope.param = convert, param
+        dtypes.check_and_canonicalize_user_dtype = named
         for product in products:
             del product.bind  # the class's own again

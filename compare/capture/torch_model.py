@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compare.errors import whose
 from compare.share import to_numpy
 from compare.twin import Phase, Twin
 from compare.weights.link import Leaf
@@ -63,7 +64,8 @@ def construct(twin: Twin, seed: int) -> Any:
     """The model with its own initialisation, drawn from a seed that is the twin's."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return twin.build("torch")
+        with whose("PyTorch's model"):
+            return twin.build("torch")
 
 
 def values(model: Any) -> dict[str, np.ndarray]:

@@ -71,8 +71,8 @@ def leaves(
     elif isinstance(value, nn.utils.rnn.PackedSequence):
         yield suffix, value.data if packed else nn.utils.rnn.pad_packed_sequence(value)[0]
     elif isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from leaves(value[key], f"{suffix}.{key}", packed)
+        for key, item in value.items():
+            yield from leaves(item, f"{suffix}.{key}", packed)
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
             name = value._fields[index] if hasattr(value, "_fields") else index
@@ -83,13 +83,25 @@ def leaves(
 
 
 def _apart(output: Any, views: dict[int, torch.Tensor] | None = None) -> Any:
-    """Each tensor of nested tuples as a place of its own: of an LSTM's two states h is made from c,
-    and the gradient of c would be counted through both; the tag in JAX is behind that. A tensor
-    that is returned twice is one value, with one gradient.
+    """Each tensor of nested tuples, dicts and dataclasses as a place of its own: of an LSTM's two
+    states h is made from c, and the gradient of c would be counted through both; the tag in JAX is
+    behind that. A tensor that is returned twice is one value, with one gradient.
     """
     views = {} if views is None else views
     if type(output) in (tuple, list):
         return type(output)(_apart(item, views) for item in output)
+    if isinstance(output, tuple) and hasattr(output, "_make"):
+        return output._make(_apart(item, views) for item in output)
+    if isinstance(output, dict):
+        copied = copy.copy(output)
+        for key, item in output.items():
+            copied[key] = _apart(item, views)
+        return copied
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        copied = copy.copy(output)
+        for field in dataclasses.fields(output):
+            object.__setattr__(copied, field.name, _apart(getattr(output, field.name), views))
+        return copied
     if not isinstance(output, torch.Tensor):
         return output
     return views.setdefault(id(output), output.view_as(output))

@@ -19,6 +19,8 @@ from compare.capture.torch_masks import Masks, injected
 from compare.capture.torch_model import copied, state, trained
 from compare.capture.torch_precision import multiplied
 from compare.capture.torch_recorder import Call, Narrow, Recorder, leaves, never_compiled, source
+from compare.capture.torch_tables import widen
+from compare.errors import whose
 from compare.share import to_numpy, to_torch
 from compare.twin import Phase, Twin, generator
 from compare.weights import optim
@@ -69,6 +71,8 @@ class TorchRun:
         self.model = copied(model)
         if isinstance(self.model, nn.Module):
             self.model.to(device, self.dtype)
+            if self.lift:
+                widen(self.model, given.attributes)
         self.replace(given.state)
 
     def _cross(self, array: np.ndarray) -> torch.Tensor:
@@ -86,14 +90,17 @@ class TorchRun:
         self._state = state
         self._reload()
 
-    def rehearse(self, phase: Phase | None) -> tuple[list[tuple[int, ...]], Masks]:
-        """Shapes of the floating outputs of a phase's call (None: in eval), and what it draws."""
+    def rehearse(self, phase: Phase | None) -> tuple[dict[str, tuple[int, ...] | None], Masks]:
+        """The outputs of a phase's call (None: in eval) by suffix, the shapes of those that are
+        floating; and what it draws.
+        """
         self._mode(train=phase is not None)
         inputs, _ = self._batch(self.given.batch)
         with torch.no_grad(), Masks(source) as masks:
             output = self._call(phase, inputs)
         self._reload()
-        return [tuple(t.shape) for _, t in leaves(output) if t.is_floating_point()], masks
+        shapes = {s: tuple(t.shape) if t.is_floating_point() else None for s, t in leaves(output)}
+        return shapes, masks
 
     def _masked(self, mode: str, step: int = 0) -> contextlib.AbstractContextManager:
         """Dropout's masks are the given ones; nothing, where the model draws none."""
@@ -140,7 +147,7 @@ class TorchRun:
         return torch.autocast(torch.device(self.device).type, getattr(torch, self.twin.autocast))
 
     def _call(self, phase: Phase | None, inputs: list) -> Any:
-        with self._autocast():
+        with self._autocast(), whose("PyTorch's model"):
             return self._called(phase, inputs)
 
     def _called(self, phase: Phase | None, inputs: list) -> Any:
@@ -195,7 +202,7 @@ class TorchRun:
             floats = [t for _, t in leaves(output) if t.is_floating_point()]
             products = [(t * c).sum() for t, c in zip(floats, targets, strict=True)]
             return sum(products, torch.zeros((), dtype=self.dtype, device=self.device))
-        with self._autocast():
+        with self._autocast(), whose("PyTorch's loss"):
             return loss(output, *targets)
 
     def _train(
@@ -379,7 +386,7 @@ class TorchRun:
                 optim.follow_schedule(phase.optimizer, optimizer, step)
                 with self._default():
                     optimizer.step()
-            for name, parameter in self._parameters(Phase("")).items():
+            for name, parameter in self.model.named_parameters():
                 parameter.grad = None
                 tensors[f"param/{name}"] = to_numpy(parameter)
             return tensors

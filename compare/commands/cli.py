@@ -179,5 +179,4 @@ def _crash(error: Exception) -> str:
     from compare.discover import told
 
     hint = "" if os.environ.get("DIPTYCH_TRACEBACK") == "1" else "; DIPTYCH_TRACEBACK=1 shows more"
-    whose = "".join(f"{note}: " for note in getattr(error, "__notes__", []) if "\n" not in note)
-    return f"{whose}{told(error)}{hint}"
+    return f"{told(error)}{hint}"

@@ -25,13 +25,19 @@ def cause(sites: Iterable[Site]) -> tuple[Cause | None, list[str]]:
             tried.append(code)
             for edit in _edits(difference, site):
                 value = _value(edit)
-                if value is None or value.shape != site.theirs.shape:
+                if value is None or value.shape != site.theirs.shape or _is_idle(value, site.ours):
                     continue
                 before, _ = compared(site.ours, site.theirs)
                 after, same = compared(value, site.theirs)
                 if same:
                     return Cause(difference, edit, before, after), tried
     return None, list(dict.fromkeys(tried))
+
+
+def _is_idle(value: np.ndarray, ours: np.ndarray) -> bool:
+    """Whether an edit changes nothing: axes of length one that change places move no element."""
+    shapes = [tuple(size for size in array.shape if size > 1) for array in (value, ours)]
+    return shapes[0] == shapes[1] and compared(ours.ravel(), value.ravel())[1]
 
 
 def _edits(difference: Difference, site: Site) -> Iterator[Edit]:

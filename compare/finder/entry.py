@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from compare.finder.found import Found
+from compare.finder.found import Found, Origin
 from compare.report.entries import number, twin_dict
+
+
+def _shapes(origin: Origin) -> list[list[int]] | None:
+    """Both shapes, with PyTorch's axes, where they differ."""
+    if origin.ours is None or origin.theirs is None or origin.ours.shape == origin.theirs.shape:
+        return None
+    return [list(origin.ours.shape), list(origin.theirs.shape)]
 
 
 def entry(found: Found, optimizer: str = "") -> dict[str, Any]:
@@ -21,6 +28,7 @@ def entry(found: Found, optimizer: str = "") -> dict[str, Any]:
         "jax": origin.jax,
         "what": origin.what,
         "mode": origin.mode,
+        "shapes": _shapes(origin),
         "between": list(origin.between) if origin.between else None,
         "difference": number(origin.difference),
         "replayed": None if origin.replayed is None else number(origin.replayed),

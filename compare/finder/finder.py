@@ -61,7 +61,11 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         stage = result.stages["weights"]
         names = [text.partition(" ")[0] for _, text in stage.findings]
         names += [j.name for j in stage.judged if j.verdict == V.DIVERGED]
-        found.origin = found.origin or Origin("weights", names[0], "", what="weights")
+        theirs = names[0] in ["/".join(path[1:]) for path in pair.weights.unfilled]
+        both = ("", names[0]) if theirs else (names[0], "")
+        if found.origin and found.origin.stage in ("step", "trajectory"):  # that it is not there
+            found.origin = None
+        found.origin = found.origin or Origin("weights", *both, what="weights")
         found.origin.stage = "weights"
     if found.origin is not None:
         progress("cause")

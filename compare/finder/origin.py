@@ -10,9 +10,8 @@ import numpy as np
 from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.finder.found import Origin, Row
-from compare.finder.replay import Replay, compared, place_of
+from compare.finder.replay import Replay, axes, compared, place_of
 from compare.ladder import verdict as V
-from compare.layout import align
 from compare.share import to_numpy, to_torch
 
 Looked = tuple[Origin | None, list[Row]]
@@ -47,9 +46,16 @@ def _forward(replay: Replay) -> Looked:
 
 def _layers(replay: Replay, mode: str, judged: Mapping[str, V.Judged]) -> Looked:
     rows, origin = [], None
+    given = {
+        place_of(key)[0]: compared(t, j)[1]
+        for key, _, t, j in replay.pairs(mode, "layer")
+        if ":in" not in key
+    }
     for key, other, t, j in replay.pairs(mode, "layer"):
         relative, same = compared(t, j)
         glue = ":in" in key
+        # One side pads before the layer, the other in it: what the layer gives is the same.
+        same |= glue and t.shape != j.shape and given.get(place_of(key)[0], False)
         before = _before(replay, mode, key) if glue and not same else None
         whole = judged.get(f"{mode}/layer/{key}")
         difference = whole.relative if whole else None
@@ -73,8 +79,8 @@ def _rest(replay: Replay, mode: str) -> Origin | None:
         kind = rest.partition("/")[0].partition(".")[0]
         if head != mode or kind not in ("out", "loss", "buffer") or name not in theirs:
             continue
-        j = align(theirs[name], t.shape, replay.pair.twin.layout) if kind == "out" else None
-        j = theirs[name] if j is None else j
+        j = theirs[name]
+        j = axes(j, t.shape, replay.pair.twin.layout) if kind == "out" else j
         relative, same = compared(t, j)
         if t.dtype.kind != "f" or same:
             continue
@@ -105,7 +111,7 @@ def _backward(replay: Replay) -> Looked:
         )
         for key, other, t, j in reversed(list(replay.pairs(mode, "gradient/layer"))):
             relative, same = compared(t, j, scale)
-            if not same:
+            if not same and not (":in" in key and t.shape != j.shape):
                 row = Row(key, other, None, relative, "ORIGIN")
                 origin = _at(replay, mode, "gradients", key, other, row, t, j, "")
                 origin.what = "gradient"

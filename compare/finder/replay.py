@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.capture.distance import distance, finite_norm
+from compare.capture.distance import distance, finite_norm, parts
 from compare.capture.given import mode_name
 from compare.capture.taps import Section, called, input_key
 from compare.finder.found import Tensors
@@ -93,11 +93,7 @@ class Replay:
         for key, other in self.places(mode).items():
             t, j = ours.get(f"{mode}/{kind}/{key}"), theirs.get(f"{mode}/{kind}/{other}")
             if t is not None and j is not None:
-                layout = self.pair.twin.layout
-                aligned = align(j, t.shape, layout)
-                if aligned is None:  # another shape, but the same axes
-                    aligned = channels_first(j) if j.ndim > 3 and layout == "NHWC" else j
-                yield key, other, t, aligned
+                yield key, other, t, axes(j, t.shape, self.pair.twin.layout)
 
     def program(self, mode: str) -> tuple[Any, dict[Any, Any]]:
         """The functions of PyTorch's pass, and the outputs that both sides have; only the last."""
@@ -131,10 +127,21 @@ def place_of(key: str) -> tuple[str, str]:
     return found.group(1) + (found.group(3) or ""), found.group(2)
 
 
+def axes(j: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarray:
+    """JAX's value with PyTorch's axes, also where its shape is another."""
+    aligned = align(j, shape, layout)
+    if aligned is None:
+        aligned = channels_first(j) if j.ndim > 3 and layout == "NHWC" else j
+    return aligned
+
+
 def compared(t: np.ndarray, j: np.ndarray, scale: float = 0.0) -> tuple[float, bool]:
     """The relative difference, and whether it is none."""
     if t.shape != j.shape:
         return float("inf"), False
-    difference, size = distance(t, j), finite_norm(t)
-    allowed = max(V.RELATIVE * size, V.ZERO * scale)
-    return difference / size if size else difference, difference <= allowed
+    relative, same = 0.0, True
+    for ours, theirs, _ in parts(t, j):
+        difference, size = distance(ours, theirs), finite_norm(ours)
+        same &= difference <= max(V.RELATIVE * size, V.ZERO * scale)
+        relative = max(relative, difference / size if size else difference)
+    return relative, same

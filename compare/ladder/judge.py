@@ -6,6 +6,7 @@ Framework-free: the runs may be live ones or bundles that other machines have wr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.noise import Noise
 from compare.ladder.pairing import match
-from compare.ladder.result import Info, Result
+from compare.ladder.result import Info, Result, Stage
 from compare.ladder.stacking import stacked
 from compare.layout import align
 
@@ -27,7 +28,12 @@ class Judge:
       jax_name: a parameter's name on JAX's side, for people.
       uncounted: buffers that the other side has not, and need not have.
       modules: PyTorch's modules whose weights were paired by order -> the other side's.
+      frozen: parameters that PyTorch does not train; the other side's optimizer may see to that.
+      ignored: tensors that are left out.
       beside: whether an optimizer is the user's own, and may keep its state where nobody sees it.
+
+    Attributes:
+      unlike: the modes whose outputs differ in shape, so that the two losses are not one.
     """
 
     def __init__(
@@ -38,14 +44,19 @@ class Judge:
         jax_name: Callable[[str], str] = lambda name: name,
         uncounted: Collection[str] = (),
         modules: Mapping[str, str] | None = None,
+        frozen: Collection[str] = (),
+        ignored: Collection[str] = (),
         beside: bool = False,
     ):
         self.beside = beside
         self.result, self.layout, self.rename = result, layout, rename or {}
         self.jax_name, self.uncounted = jax_name, frozenset(uncounted)
-        self.modules = modules or {}
+        self.modules, self.frozen = modules or {}, frozenset(frozen)
+        self.ignored = frozenset(ignored)
         self.chaotic = False
         self.zero: set[str] = set()
+        self.unlike: set[str] = set()
+        self.inner: set[str] = set()
 
     def meet(self, ours: Info, theirs: Info) -> None:
         """Pairs the places that two runs recorded, in every mode."""
@@ -58,8 +69,16 @@ class Judge:
         """Tier 1 on one section."""
         if self.chaotic and ours.stage in ("trajectory", "final"):
             return
+        if self.unlike:
+            ours, theirs = self._like(ours), self._like(theirs)
+        if ours.stage in ("trajectory", "final") and (names := _overflowing(ours)):
+            self.chaotic = True
+            text = f"step {ours.step}: {names[0]} overflows in PyTorch: lower the learning rate"
+            self.result.stages["trajectory"].findings.append((V.INCONCLUSIVE, text))
+            return
         ours, noise = stacked(ours, noise, self.result)
         stage = self.result.stages["trajectory" if ours.stage == "final" else ours.stage]
+        begun = len(stage.judged), len(stage.findings)
         scale = self._label(ours, noise)
         step = f"step {ours.step}: " if ours.step else ""
         expected = set()
@@ -76,9 +95,8 @@ class Judge:
                 continue
             j = self._aligned(name, j, t.shape)
             if j is None:
-                shape = theirs.tensors[other].shape
-                text = f"{step}{name} has shape {t.shape} in PyTorch, {shape} in JAX"
-                stage.findings.append((V.DIVERGED, text))
+                shapes = t.shape, theirs.tensors[other].shape
+                stage.judged.append(V.unlike(step + name, self._shown(other), *shapes))
                 continue
             judged = V.tier1(
                 step + name,
@@ -99,7 +117,14 @@ class Judge:
             nothing = "/gradient/" in name and not np.any(j)  # of what PyTorch cannot differentiate
             if name in expected or "/layer/" in name or nothing or self._optional(name):
                 continue
-            stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
+            parameter = name.rpartition("/gradient/param/")[2]
+            if parameter in self.frozen:
+                text = "frozen in PyTorch, but not in JAX: its optimizer has to leave it alone"
+                self.result.notes.append(f"{parameter}: {text}")
+            else:
+                stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
+        if ours.stage == "gradients" and len(stage.findings) == begun[1]:
+            self._excuse(stage, begun[0])
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
@@ -121,7 +146,7 @@ class Judge:
             r = theirs.tensors.get(other) if other else None
             t = exact.tensors[name]
             r = None if r is None else self._aligned(name, r, t.shape)
-            if r is not None and other:
+            if r is not None and other and name not in self.inner:
                 mode, _, leaf = name.partition("/gradient/param/")
                 scale = scales.get(mode, 0.0) if f"{mode}/{leaf}" in self.zero else 0.0
                 judged = V.tier2(
@@ -137,6 +162,34 @@ class Judge:
                     rounding.too_noisy,
                 )
                 self.result.stages[theirs.stage].numerics.append(judged)
+
+    def _excuse(self, stage: Stage, first: int) -> None:
+        """Gradients that differ at inner places alone: nothing that is trained gets another one.
+
+        A gradient that one side stops inside a layer, and the other before it, is one of these.
+        """
+        seen = stage.judged[first:]
+        outer = [j for j in seen if "/gradient/layer/" not in j.name]
+        if any(j.verdict != V.SAME for j in outer) or not any(j.size > 0 for j in outer):
+            return
+        inner = [j for j in seen if j.verdict == V.DIVERGED]
+        self.inner |= {j.name for j in inner}
+        excused = {j.name: replace(j, verdict=V.SAME, label="inner") for j in inner}
+        stage.judged[first:] = [excused.get(j.name, j) for j in seen]
+        self.result.notes += [
+            f"{j.name}: differs by {j.relative:.1e}, but no parameter's or input's gradient does"
+            for j in inner
+        ]
+
+    def _like(self, section: Section) -> Section:
+        """A section without the losses, gradients and updates of modes that are `unlike`."""
+        kept = {
+            name: value
+            for name, value in section.tensors.items()
+            if name.partition("/")[0] not in self.unlike
+            or (section.stage == "forward" and not name.endswith("/loss"))
+        }
+        return Section(section.stage, kept, section.step)
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:
         """The gradient scale of each mode; remembers parameters with a gradient of zero."""
@@ -168,7 +221,11 @@ class Judge:
         return belongs and f"{mode}/{leaf}" in self.zero
 
     def _optional(self, name: str) -> bool:
-        """Counters that only PyTorch keeps: of batches, and of an optimizer without need of one."""
+        """What is left out, and counters that only PyTorch keeps: of batches, and of an optimizer
+        without need of one.
+        """
+        if name.rpartition("/")[2] in self.ignored:
+            return True
         _, found, buffer = name.partition("buffer/")
         kept = "/state/" in name and (self.beside or "/state/step/" in name)
         return (bool(found) and buffer in self.uncounted) or kept
@@ -190,3 +247,14 @@ class Judge:
 
     def _shown(self, name: str) -> str:
         return self.jax_name(name.rpartition("/")[2]) if "param/" in name else name
+
+
+def _overflowing(section: Section) -> list[str]:
+    """The losses and parameters that no float32 would hold."""
+    with np.errstate(invalid="ignore"):
+        return [
+            name
+            for name, value in section.tensors.items()
+            if name.endswith("/loss") or name.startswith("param/")
+            if value.size and not np.abs(value).max() < np.finfo(np.float32).max
+        ]

@@ -54,6 +54,8 @@ class Ladder:
             self._naming(name),
             pair.uncounted(name),
             pair.weights.modules if parse(name)[0] == "xla" else {},
+            pair.frozen,
+            pair.weights.ignored if parse(name)[0] == "xla" else (),
             any(callable(phase.optimizer[0]) for phase in twin.updates),
         )
 
@@ -82,8 +84,10 @@ class Ladder:
             # One at a time: that the reference runs again costs less than all in memory at once.
             kinks = [self._mathematics(name, judge, seeking) for name, judge in ready.items()]
             autocast = self.pair.twin.autocast
+            alike = {name: judge for name, judge in ready.items() if not judge.unlike}
             for dtype in (autocast,) if autocast and dtypes else dtypes:
-                self._numerics(ready, kinks[0], dtype)
+                if alike:
+                    self._numerics(alike, kinks[0], dtype)
         return [judge.result for judge in self.judges.values()]
 
     def _weights(self, name: str, result: Result) -> None:
@@ -118,18 +122,25 @@ class Ladder:
     ) -> dict[str, dict[str, tuple[int, ...]]]:
         """Tier 1 of one candidate; gives the shapes of what the functions with a kink are given."""
         pair = self.pair
-        plain, run = pair.run(REFERENCE, watch=True), pair.run(name)
+        run = pair.run(name)
         if parse(name)[0] == "xla":
+            judge.result.rounded = pair.rounded(run)
             pair.given.shared |= run.shared()
+        plain = pair.run(REFERENCE, watch=True)
         runs = (plain, run, *moved(pair))
         self._climb(name, judge, runs, [each.sections(trajectory=False) for each in runs])
+        if parse(name)[0] == "xla":
+            judge.result.notes += run.notes
         parted = any(stage.verdict == V.DIVERGED for stage in judge.result.stages.values())
-        trained = [n for n, leaf in pair.leaves.items() if leaf.trains]
-        if seeking and parted:
+        trained = pair.compared(name)
+        if judge.unlike or (seeking and parted):
             summarise(judge.result, trained)
         else:
             self._climb(name, judge, runs, [each.trajectory() for each in runs])
             summarise(judge.result, trained, self._visible)
+        if judge.unlike or not any(pair.given.gradients.values()):  # or all of them are frozen
+            for stage in ("step", "trajectory"):
+                judge.result.stages[stage].applicable = False
         judge.result.stages["forward"].findings += [
             (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
             for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))
@@ -151,6 +162,7 @@ class Ladder:
             theirs = next(stream)
             if section.stage == "forward":
                 judge.meet(runs[0].info, runs[1].info)
+                judge.unlike = set(getattr(runs[1], "unlike", ()))
             judge.judge(section, theirs, noise)
             given.still |= judge.zero
             if section.stage == "trajectory" and section.step == given.steps:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from compare.capture.given import Given, forced, jittered, mode_name
-from compare.errors import DiptychError, some
+from compare.errors import DiptychError, some, whose
+from compare.ladder.ignored import ignored
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.by_value import common
@@ -42,6 +44,7 @@ class Pair:
         self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
         self._aliases = aliases
         self.noise: dict[str, None] = {}
+        self._rounded: list[str] | None = None
         self._draw()
 
     def _draw(self) -> None:
@@ -50,14 +53,16 @@ class Pair:
         from compare.weights import optim
 
         run = self.run("torch:cpu", "float32")
-        self._rehearsed("eval", run.rehearse(None)[1])
+        self._rehearsed("eval", *run.rehearse(None))
         for phase in self.twin.updates:
             shapes, masks = run.rehearse(phase)
-            self._rehearsed(mode_name(phase), masks)
+            self._rehearsed(mode_name(phase), shapes, masks)
             if phase.loss is None or (phase.loss == "mse" and not self.twin.targets):
                 rng = generator(self.seed, "cotangent", phase.name)
                 self.given.cotangents[phase.name] = [
-                    rng.standard_normal(shape, np.float32) for shape in shapes
+                    rng.standard_normal(shape, np.float32)
+                    for shape in shapes.values()
+                    if shape is not None
                 ]
             names = [n for n, leaf in self.leaves.items() if leaf.trains]
             trained = torch_model.trained(self.model, phase)
@@ -68,13 +73,15 @@ class Pair:
             self.given.gradients[phase.name] = gradients
             self.given.optimizer[phase.name] = state
 
-    def _rehearsed(self, mode: str, masks: Any) -> None:
+    def _rehearsed(self, mode: str, shapes: Mapping[str, Any], masks: Any) -> None:
+        self.given.outputs[mode] = {suffix: shape is not None for suffix, shape in shapes.items()}
         self.given.draws[mode] = masks.draws
         self.noise |= {f"{mode}: PyTorch draws at {text}": None for text in masks.noise}
 
     @cached_property
     def jax_model(self) -> Any:
-        return self.twin.build("jax")
+        with whose("JAX's model"):
+            return self.twin.build("jax")
 
     @cached_property
     def own(self) -> Own | None:
@@ -108,9 +115,13 @@ class Pair:
             ours = self.run(REFERENCE, "float32").order()
             return Order(ours, *jax_run.order(twin, model, batch))
 
+        shapes = jax_model.shapes(twin, model, batch)
+        tensors = [(name, name, leaf.shape) for name, leaf in self.leaves.items()]
+        tensors += [(path, "/".join(path[1:]), shape) for path, shape in shapes.items()]
+        left_out = ignored(twin, tensors)
         found = build_map(
-            self.leaves,
-            jax_model.shapes(twin, model, batch),
+            {name: leaf for name, leaf in self.leaves.items() if name not in left_out},
+            {path: shape for path, shape in shapes.items() if path not in left_out},
             twin.rename,
             self._aliases,
             jax_model.kinds(twin, model, batch, self.leaves),
@@ -118,6 +129,9 @@ class Pair:
             jax_model.is_bare(model),
             self.own,
         )
+        found.leaves = self.leaves
+        found.uncounted += left_out.values()
+        found.ignored = {key: shapes.get(key, ()) for key in left_out}
         if self.own:
             alone = (path for path in found.unfilled if path in self.own.given)
             self.given.alone = {path: self.own.given[path] for path in alone}
@@ -130,6 +144,25 @@ class Pair:
         from compare.ladder.samplers import sampler
 
         return sampler(self)
+
+    def rounded(self, run: Any) -> list[str]:
+        """The tables that one side rounds to float32, a line each; no longer in float64 runs."""
+        from compare.ladder.tables import unround
+
+        if self._rounded is None:
+            self._rounded = unround(self, run)
+        return self._rounded
+
+    @property
+    def frozen(self) -> list[str]:
+        """The parameters that PyTorch trains in no phase."""
+        trained = {name for gradients in self.given.gradients.values() for name in gradients}
+        return [n for n, leaf in self.leaves.items() if leaf.trains and n not in trained]
+
+    def compared(self, backend: str) -> list[str]:
+        """The parameters that are to be shown the same."""
+        ignored = self.weights.ignored if parse(backend)[0] == "xla" else {}
+        return [n for n, leaf in self.leaves.items() if leaf.trains and n not in ignored]
 
     def uncounted(self, backend: str) -> list[str]:
         """Tensors of PyTorch's that a backend has not, and need not have."""

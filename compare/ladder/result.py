@@ -40,7 +40,7 @@ class Stage:
     @property
     def worst(self) -> Judged | None:
         """The tensor that came nearest to its limit, or went farthest beyond it."""
-        counted = [j for j in self.judged if j.label not in ("zero", "nan")]
+        counted = [j for j in self.judged if j.label not in ("zero", "nan", "inner")]
         return max(counted, key=lambda j: j.ratio, default=None)
 
 
@@ -61,6 +61,8 @@ class Result:
     buffers: int = 0
     skipped: list[str] = field(default_factory=list)
     lifted: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     by_order: list[str] = field(default_factory=list)
     dropout: str = ""
     compiler: bool = False

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.capture.distance import distance, finite_norm
+from compare.capture.distance import distance, finite_norm, parts
 
 SAME, DIVERGED, INCONCLUSIVE, NOT_APPLICABLE = "SAME", "DIVERGED", "INCONCLUSIVE", "n/a"
 RELATIVE = 1e-9
@@ -27,6 +27,7 @@ DTYPES = ("float32", "bfloat16", "float16")  # in which a backend's numerics are
 UNIT = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
 TOO_NOISY = 2.0**-10  # of a value, in float32
 COARSE = 2.0**-2  # the same where a 16-bit type takes part, whose honest noise is a percent or two
+SHAPE = "shape"  # the label of tensors whose shapes differ
 SMALL = 16  # tensors with fewer elements borrow the stage's median noise
 
 
@@ -49,7 +50,9 @@ class Judged:
       difference: ||t - j||.
       size: ||t||.
       allowed: the largest difference that is the same.
-      label: "zero" for an analytically zero gradient and what inherits from it, "chaotic", or "".
+      label: "zero" for an analytically zero gradient and what inherits from it, "chaotic", "shape"
+        where the other side has another one, "inner" for a gradient that nothing trained shares,
+        or "".
       detail: the worst element's index and both its values; what is wrong.
       shape: PyTorch's shape.
       dtype: of the run that was judged.
@@ -104,7 +107,7 @@ def tier1(
     scale: float = 0.0,
     zero: bool = False,
 ) -> Judged:
-    """Judges one tensor in float64.
+    """Judges one tensor in float64; where it has huge elements, the others by themselves.
 
     Args:
       t, j: both sides' values, of one shape.
@@ -112,6 +115,24 @@ def tier1(
       scale: the network's gradient scale, for gradients; 0 elsewhere.
       zero: whether the tensor inherits the label of an analytically zero gradient.
     """
+    judged = [
+        _tier1(name, other, ours, theirs, noise / divided, scale, zero)
+        for ours, theirs, divided in parts(t, j)
+    ]
+    verdict = worst(each.verdict for each in judged)
+    found = max((each for each in judged if each.verdict == verdict), key=lambda each: each.ratio)
+    return found
+
+
+def _tier1(
+    name: str,
+    other: str,
+    t: np.ndarray,
+    j: np.ndarray,
+    noise: float,
+    scale: float,
+    zero: bool,
+) -> Judged:
     shape = t.shape
     difference, size = distance(t, j), finite_norm(t)
     allowed = max(RELATIVE * size, NOISE * noise if np.isfinite(noise) else 0.0)
@@ -125,14 +146,21 @@ def tier1(
     if scale and max(size, difference) < ZERO * scale and NOISE * noise > RELATIVE * size:
         return Judged(name, other, SAME, difference, size, allowed, "zero", "", shape)
     if not difference <= allowed:
-        detail = element(t, j)
-        return Judged(name, other, DIVERGED, difference, size, allowed, "", detail, shape)
+        return Judged(name, other, DIVERGED, difference, size, allowed, "", element(t, j), shape)
     if NOISE * noise > RELATIVE * size:
         detail = f"a move by one ulp changes it by {noise:.1e} of {size:.1e}: chaotic"
         return Judged(
             name, other, INCONCLUSIVE, difference, size, allowed, "chaotic", detail, shape
         )
     return Judged(name, other, SAME, difference, size, allowed, "", "", shape)
+
+
+def unlike(
+    name: str, other: str, ours: tuple[int, ...], theirs: tuple[int, ...], dtype: str = "float64"
+) -> Judged:
+    """The verdict on two tensors of different shapes."""
+    detail = f"{ours} in PyTorch, {theirs} in JAX"
+    return Judged(name, other, DIVERGED, np.inf, 0.0, 0.0, SHAPE, detail, ours, dtype)
 
 
 def tier2(

@@ -19,6 +19,7 @@ from compare.report.lines import (
     heading,
     headings,
     note,
+    noted_lines,
     origin_lines,
     replay_lines,
     twin_place,
@@ -60,6 +61,7 @@ def entry(console: Console, entry: Dict) -> None:
     lines.append(columns([(text, "dim") for text in shown[0]], widths))
     lines += [columns(row, widths) for row in rows]
     lines.append(note("coverage", "; ".join(figures.coverage(entry))))
+    lines += noted_lines(entry)
     lines += [note("dropout", entry["dropout"])] if entry.get("dropout") else []
     if entry.get("verdict") != SAME:
         lines += [note("one side", alone)] if (alone := figures.alone(entry)) else []
@@ -84,6 +86,7 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
     hints = twin.get("lint") or []
     lines += [note("" if i else "lint", text) for i, text in enumerate(hints[:5])]
     lines += [note("", f"and {len(hints) - 5} more")] if len(hints) > 5 else []
+    lines += noted_lines(twin)
     lines += [note("dropout", twin["dropout"])] if twin.get("dropout") else []
     for stage in twin.get("stages") or []:
         verdict = str(stage.get("verdict"))

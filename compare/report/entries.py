@@ -28,6 +28,8 @@ def findings(stage: Stage) -> list[str]:
 
 def _line(judged: Judged) -> str:
     tier = "" if judged.dtype == "float64" else f"{judged.dtype} "
+    if judged.label == V.SHAPE:
+        return f"{judged.name}: {judged.detail}"
     size = f"{judged.relative:.1e} of {judged.limit:.1e} allowed"
     return f"{tier}{judged.name}: {size}; {judged.detail}"
 
@@ -175,6 +177,8 @@ def twin_dict(result: Result, optimizer: str = "") -> dict[str, Any]:
             "torch_only": ours,
             "jax_only": theirs,
             "lifted": result.lifted,
+            "rounded": result.rounded,
+            "notes": result.notes,
             "by_order": result.by_order,
         },
         "stages": [_stage(stage) for stage in result.stages.values()],

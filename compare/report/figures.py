@@ -97,6 +97,8 @@ def coverage(twin: dict[str, Any]) -> list[str]:
         phrases.append(f"{plural(alone, 'layer')} on one side only")
     if lifted := found.get("lifted"):
         phrases.append(f"{plural(len(lifted), 'cast')} lifted to float64")
+    if rounded := found.get("rounded"):
+        phrases.append(f"{plural(len(rounded), 'table')} rounded to float32")
     return phrases
 
 

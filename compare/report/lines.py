@@ -143,6 +143,17 @@ def sides(found: Dict, *keys: str) -> list[Text]:
     return lines
 
 
+def noted_lines(twin: Dict) -> list[Text]:
+    """The tables that one side rounds to float32, and what else is said beside the verdict."""
+    lines: list[Text] = []
+    for label, key in (("rounded", "rounded"), ("note", "notes")):
+        found = (twin.get("coverage") or {}).get(key) or []
+        more = [f"and {len(found) - SHOWN[0]} more"] if len(found) > SHOWN[0] else []
+        texts = [*found[: SHOWN[0]], *more]
+        lines += [note("" if i else label, text) for i, text in enumerate(texts)]
+    return lines
+
+
 def origin_lines(twin: Dict) -> list[Text]:
     """The first layer that differs, by name and source."""
     origin = twin.get("origin")
@@ -152,11 +163,14 @@ def origin_lines(twin: Dict) -> list[Text]:
     at = figures.place(layers, origin)
     where = origin.get("stage") or "forward" if at is None else f"layer {at + 1} of {len(layers)}"
     text = f"{where} differs by {figures.difference(origin.get('difference'))}"
+    if origin.get("shapes"):
+        ours, theirs = (tuple(shape) for shape in origin["shapes"])
+        text = f"{where}: {ours} in PyTorch, {theirs} in JAX, with PyTorch's axes"
     if at is not None:
         text += ", the first in order of execution"
     if origin.get("between"):
         text += f", between {figures.between(origin['between'])}"
-    if origin.get("replayed") is not None:
+    if origin.get("replayed") is not None and not origin.get("shapes"):
         text += f"; replayed alone {figures.difference(origin['replayed'])}"
     return [note("origin", text, STYLE[DIVERGED]), *sides(origin, "", "_source")]
 

@@ -253,6 +253,8 @@ def _notes(twin: Dict) -> list[tuple[str, list[str]]]:
         "jax_only": "Only in JAX",
         "by_order": "Weights paired by order, not by name",
         "lifted": "Casts lifted to float64",
+        "notes": "Notes",
+        "rounded": "Tables that one side rounds to float32, compared unrounded",
     }
     return [(title, found[key]) for key, title in titles.items() if found.get(key)]
 

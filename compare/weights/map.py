@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class WeightMap:
       by_order: PyTorch's names that were paired by type, shape and order of execution.
       unfilled: JAX's leaves without a counterpart.
       parted: the shapes of JAX's leaves that several tensors make.
+      ignored: what is left out: PyTorch's names, and JAX's leaves with their shapes.
     """
 
     links: list[Link]
@@ -55,6 +57,7 @@ class WeightMap:
     by_order: list[str] = field(default_factory=list)
     unfilled: list[Path] = field(default_factory=list)
     parted: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
+    ignored: dict[Any, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, str]:

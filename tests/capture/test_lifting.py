@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compare import Array, Twin
+from compare.capture.lifting import lifted
 from tests.toys import climb, trouble
 
 
@@ -61,6 +62,8 @@ own_rule.defvjp(
     lambda x, g: (((1 - jnp.tanh(x.astype(jnp.float32)) ** 2) * g).astype(x.dtype),),
 )
 
+TENTHS = (0.1, 0.2, 0.3, 0.4)
+
 FLOAT32 = {
     "torch .float()": wide(lambda x: x.float(), keep),
     "torch .to(dtype)": wide(lambda x: x.to(torch.float32), keep),
@@ -84,6 +87,29 @@ FLOAT32 = {
     ),
     "leaky_relu of float32": wide(keep, down, (F.leaky_relu, jax.nn.leaky_relu)),
     "zeros of float32": wide(keep, lambda x: x + jnp.zeros(4, jnp.float32)),
+    "arange of float32": wide(
+        lambda x: x * torch.arange(4), lambda x: x * jnp.arange(4, dtype=jnp.float32)
+    ),
+    "arange of float32, in steps": wide(
+        lambda x: x * torch.cos(0.1 ** torch.arange(0, 2, 0.5, dtype=x.dtype)),
+        lambda x: x * jnp.cos(0.1 ** jnp.arange(0, 2, 0.5, dtype=jnp.float32)),
+    ),
+    "linspace of float32": wide(
+        lambda x: x * torch.linspace(0, 1, 4, dtype=x.dtype),
+        lambda x: x * jnp.linspace(0, 1, 4, dtype=jnp.float32),
+    ),
+    "iota of float32": wide(
+        lambda x: x * torch.arange(4), lambda x: x * jax.lax.iota(jnp.float32, 4)
+    ),
+    "a literal of float32": wide(
+        lambda x: x * torch.tensor(TENTHS, dtype=x.dtype),
+        lambda x: x * jnp.array(TENTHS, jnp.float32),
+    ),
+    "a scalar of float32": wide(lambda x: x * 0.1, lambda x: x * jnp.float32(0.1)),
+    "eye of float32": wide(
+        lambda x: x @ torch.eye(4, dtype=x.dtype), lambda x: x @ jnp.eye(4, dtype=jnp.float32)
+    ),
+    "full of float32": wide(lambda x: x + 0.1, lambda x: x + jnp.full(4, 0.1, jnp.float32)),
     "mean in float32": wide(
         lambda x: x - x.mean(-1, keepdim=True),
         lambda x: x - jnp.mean(x, -1, keepdims=True, dtype=jnp.float32),
@@ -115,6 +141,34 @@ def test_float32_is_lifted_and_listed(name: str):
     wanted = {"both": {"torch", "jax"}}.get(name, {"torch" if name.startswith("torch") else "jax"})
     assert {text.partition(" ")[0] for text in result.lifted} == wanted
     assert all(f"{Path(__file__).name}:" in text and "float32" in text for text in result.lifted)
+
+
+@pytest.mark.parametrize("wrong", [(0.1, 0.2, 0.3, 0.4000004), (0.1, 0.2, 0.4, 0.3)])
+def test_a_wrong_literal_of_float32_is_found(wrong: tuple):
+    ours, theirs = wide(
+        lambda x: x * torch.tensor(TENTHS, dtype=x.dtype),
+        lambda x: x * jnp.array(wrong, jnp.float32),
+    )
+    result = climb(Twin(torch=ours, jax=theirs, inputs={"x": Array((2, 3))}), steps=2)
+    assert result.stages["forward"].verdict == "DIVERGED"
+
+
+def test_bits_that_are_read_as_float32_stay_so():
+    found: dict[str, None] = {}
+    with jax.enable_x64(True), lifted(found):
+        bits = jnp.full(2, 0x3F800000, jnp.int32)
+        read = bits.view(jnp.float32), jax.lax.bitcast_convert_type(bits, jnp.float32)
+    assert [x.dtype for x in read] == [jnp.float32] * 2
+    assert all((x == 1).all() for x in read)
+    assert not found
+
+
+def test_numbers_that_a_model_draws_in_float32_are_no_crash():
+    def jax_side(x):
+        return x + 0.1 * jax.random.normal(jax.random.key(0), x.shape, jnp.float32)
+
+    twin = Twin(torch=lambda x: x, jax=jax_side, inputs={"x": Array((2, 3))})
+    assert climb(twin, steps=2).verdict == "DIVERGED"
 
 
 def test_the_carry_of_flax_recurrences_is_lifted():

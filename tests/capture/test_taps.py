@@ -39,7 +39,8 @@ def expected(name: str) -> tuple[Values, Values]:
     # Each key holds a tensor of its own, so that its gradient is that of this place alone.
     for tensor in found.values():
         tensor.retain_grad()
-    outs = [v for k, v in found.items() if k.startswith("out")]
+    outputs = pair.given.outputs["train"].items()
+    outs = [found[f"out{suffix}"] for suffix, floating in outputs if floating]
     drawn = pair.given.cotangents[""]
     losses = [(o * torch.tensor(c)).sum() for o, c in zip(outs, drawn, strict=True)]
     torch.stack(losses).sum().backward()

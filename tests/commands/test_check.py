@@ -79,8 +79,8 @@ def test_a_twin_that_crashes_leaves_the_others_alone(jobs, capsys, tmp_path):
     shown = capsys.readouterr().out.splitlines()
     told = [line.split(maxsplit=1)[1] for line in shown if line.startswith("  crashed")]
     why = "RuntimeError: this side has had enough, porter_pairs.py:"
-    for name, line in zip((names[0], names[2]), told, strict=True):
-        assert line.startswith(f"{name}: {why}")
+    for name, whose, line in zip((names[0], names[2]), ("JAX", "PyTorch"), told, strict=True):
+        assert line.startswith(f"{name}: {whose}'s model: {why}")
     assert shown[-1].startswith("DIVERGED   2 twins")
     assert "2 crashed" in shown[-1]
     report = json.loads((tmp_path / "report.json").read_text())
@@ -103,8 +103,8 @@ def test_whatever_a_twin_does_the_others_are_reported(capsys, tmp_path, monkeypa
     assert [twin["name"] for twin in report["twins"]] == names[3:]
     errors = [crash["error"] for crash in report["crashed"]]
     assert errors[0].startswith("the model's own code called sys.exit(), odd_twins.py:")
-    assert errors[1].startswith("Mute: Mute, odd_twins.py:")
-    assert errors[2].startswith("ValueError: torn ?, odd_twins.py:")
+    assert errors[1].startswith("JAX's model: Mute: Mute, odd_twins.py:")
+    assert errors[2].startswith("JAX's model: ValueError: torn ?, odd_twins.py:")
 
 
 def test_what_crashed_is_no_pass(capsys):

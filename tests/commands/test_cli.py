@@ -72,9 +72,12 @@ BAD = {
     "one side is missing": ("check porter_pairs:one_sided", "Twin(jax=...) is missing"),
     "PyTorch raises": (
         "check porter_pairs:torch_fails",
-        "porter_pairs:torch_fails: RuntimeError: this side has had enough, porter_pairs.py:34;",
+        "PyTorch's model: RuntimeError: this side has had enough, porter_pairs.py:34;",
     ),
-    "JAX raises": ("check porter_pairs:jax_fails", "RuntimeError: this side has had enough"),
+    "JAX raises": (
+        "check porter_pairs:jax_fails",
+        "JAX's model: RuntimeError: this side has had enough",
+    ),
     # Outputs.
     "page without a folder": ("check cnn/lenet --html absent/a.html", "absent does not exist"),
     "page is a folder": ("check cnn/lenet --html folder", "folder is a folder"),

@@ -42,7 +42,11 @@ def update(kind: str, options: dict[str, Any], wrong: Callable) -> Site:
             tree = {"w": to_jax(start)}
             given = {k: {"w": v} for k, v in state.items()}
             filled = write_optax(
-                made.init(tree), tree, given, lambda t: {k: to_jax(v) for k, v in t.items()}
+                ("", {}),
+                made.init(tree),
+                tree,
+                given,
+                lambda t: {k: to_jax(v) for k, v in t.items()},
             )
             moves, _ = made.update({"w": to_jax(gradient)}, filled, tree)
             made = tree["w"] + moves["w"]

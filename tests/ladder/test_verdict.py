@@ -268,3 +268,24 @@ def test_precedence(length: int):
 def test_nothing_compared_is_inconclusive():
     assert V.worst([]) == V.INCONCLUSIVE
     assert V.worst([V.NOT_APPLICABLE]) == V.INCONCLUSIVE
+
+
+FILLS = (-1e9, float(np.finfo(np.float32).min), float(np.finfo(np.float64).min))
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_beside_a_mask_the_scores_are_judged_by_themselves(fill: float):
+    scores = np.random.default_rng(0).standard_normal((4, 6))
+    masked = np.where(np.tri(4, 6, dtype=bool), scores, fill)
+    assert V.tier1("x", "x", masked, masked.copy(), 0.0).verdict == V.SAME
+    rounded = masked * (1 - 1e-15)
+    assert V.tier1("x", "x", masked, rounded, 0.0).verdict == V.SAME
+    wrong = np.where(np.tri(4, 6, dtype=bool), scores * (1 + 1e-7), fill)
+    judged = V.tier1("x", "x", masked, wrong, 0.0)
+    assert judged.verdict == V.DIVERGED
+    assert 1e-8 < judged.relative < 1e-6
+    assert V.tier1("x", "x", masked, np.where(masked == fill, fill / 2, masked), 0.0).verdict == (
+        V.DIVERGED
+    )
+    unmasked = V.tier1("x", "x", masked, scores, 0.0)
+    assert unmasked.verdict == V.DIVERGED

@@ -60,6 +60,8 @@ def twin(name="cnn/lenet:LeNet", layers=3, leaves=4, steps=10, **changed):
             "torch_only": [],
             "jax_only": [],
             "lifted": [],
+            "rounded": [],
+            "notes": [],
         },
         "stages": [stage(*pair) for pair in zip(STAGES, COMPARED, strict=True)],
         "layers": [layer(f"layer{i // 30}.{i}.conv{i}", i) for i in range(layers)],
