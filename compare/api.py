@@ -112,12 +112,13 @@ def find(
     prepare()
     started, name = time.time(), twin.name or "twin"
     progress(name, "building")
-    found = search(Pair(twin, seed, steps), lambda doing: progress(name, doing))
+    pair = Pair(twin, seed, steps)
+    found = search(pair, lambda doing: progress(name, doing))
     where = environment() | {"seed": seed, "matmul": "highest", "size": "small"}
     run = lasted(started)
     if ":" in twin.name:
         run = {"command": f"diptych find {twin.name} --seed {seed} --steps {steps}", **run}
-    report = Report([entry(found, optimizers(twin))], [], where, run)
+    report = Report([entry(found, optimizers(pair.twin))], [], where, run)
     if folder is not None and found.origin is not None:
         leave(folder, report, found)
     return report
@@ -196,7 +197,7 @@ def check(
         pair = Pair(twin.published() if full else twin, seed, steps, precision)
         found = []
         for result in Ladder(pair, runnable, lambda doing: progress(name, doing)).run(dtypes):
-            entry = twin_dict(result, optimizers(twin))
+            entry = twin_dict(result, optimizers(pair.twin))
             if stages is not None:
                 entry["stages"] = [s for s in entry["stages"] if s["name"] in set(stages)]
                 entry["verdict"] = worst(s["verdict"] for s in entry["stages"])

@@ -31,12 +31,46 @@ def align(array: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarray 
     return second if first is None else first
 
 
+def align_layer(array: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarray | None:
+    """The same of a layer's value, which one side may hold in other axes: split into heads, with an
+    axis of one, for all examples at once.
+    """
+    aligned = align(array, shape, layout)
+    if aligned is not None:
+        return aligned
+    if refines(array.shape, shape) or refines(shape, array.shape):
+        return array.reshape(shape)
+    if array.ndim == len(shape) and all(
+        a in (1, b) for a, b in zip(array.shape, shape, strict=True)
+    ):
+        return np.broadcast_to(array, shape)
+    return None
+
+
 def arrange(array: Any, shape: tuple[int, ...], layout: str) -> Any | None:
-    """PyTorch's `array` with the axes of JAX's value of `shape`: the way back from `align`."""
+    """PyTorch's `array` with the axes of JAX's value of `shape`: as `align_layer` the other way."""
     as_it_is = array if array.shape == shape else None
     if layout == "same" or array.ndim < 3:
-        return as_it_is
-    moved = channels_last(array)
-    moved = moved if moved.shape == shape else None
+        moved = None
+    else:
+        moved = channels_last(array)
+        moved = moved if moved.shape == shape else None
     first, second = (as_it_is, moved) if array.ndim == 3 else (moved, as_it_is)
-    return second if first is None else first
+    found = second if first is None else first
+    if found is None and (refines(array.shape, shape) or refines(shape, array.shape)):
+        return array.reshape(shape)
+    return found
+
+
+def refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
+    """Whether splitting axes of `coarse`, in order, gives `fine`."""
+    if fine == coarse:
+        return True
+    axes = list(fine)
+    for size in coarse:
+        product = 1
+        while axes and product * axes[0] <= size and (product < size or axes[0] == 1):
+            product *= axes.pop(0)
+        if product != size:
+            return False
+    return not axes

@@ -15,6 +15,10 @@ import numpy as np
 
 from compare.errors import DiptychError
 
+# How a twin trains that does not say how; and where that is chaotic, as attention may be.
+DEFAULT: Any = ("sgd", {"lr": 0.1})
+TAME: Any = ("adam", {"lr": 1e-3})
+
 
 def generator(seed: int, *purpose: object) -> np.random.Generator:
     """The NumPy generator of one purpose: every draw that is compared comes from one of these."""
@@ -117,7 +121,7 @@ class Phase:
     trains: str = ""
     call: str | None = None
     loss: Any = None
-    optimizer: Any = ("sgd", {"lr": 0.1})
+    optimizer: Any = DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +145,8 @@ class Twin:
         `(torch_loss, jax_loss)`, each called as `loss(outputs, *targets)`. Default: the inner
         product of the outputs with a generic array.
       optimizer: `(name, keywords)` in torch.optim's terms, or the pair
-        `(parameters -> torch optimizer, optax transformation)`.
+        `(parameters -> torch optimizer, optax transformation)`. Default: SGD at 0.1, and where a
+        trajectory is chaotic with that, Adam at 1e-3.
       data: `data(rng)` yields real batches (dicts of inputs and targets) for the trajectory; what
         it does not give is drawn. Default: generic batches.
       rename: regular expressions on PyTorch's dotted names -> JAX's names.
@@ -167,7 +172,7 @@ class Twin:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     targets: Mapping[str, Any] = field(default_factory=dict)
     loss: Any = None
-    optimizer: Any = ("sgd", {"lr": 0.1})
+    optimizer: Any = DEFAULT
     data: Callable[[np.random.Generator], Iterator[dict[str, np.ndarray]]] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     ignore: Collection[str] = ()

@@ -200,7 +200,8 @@ def _update(replay: Replay) -> Origin:
 
 def _trajectory(replay: Replay) -> Origin:
     wrong = next(j for j in replay.result.stages["trajectory"].judged if j.verdict == V.DIVERGED)
-    return Origin("trajectory", wrong.name, wrong.other, "", "update", wrong.relative)
+    step, _, name = wrong.name.rpartition(": ")
+    return Origin("trajectory", name, wrong.other, step, "update", wrong.relative)
 
 
 def _at(

@@ -17,7 +17,7 @@ from compare.ladder import verdict as V
 from compare.ladder.judge import Judge
 from compare.ladder.pair import REFERENCE, Pair
 from compare.ladder.stacking import stacked
-from compare.layout import align, channels_first
+from compare.layout import align_layer, channels_first
 from compare.twin import Phase
 
 
@@ -129,7 +129,7 @@ def place_of(key: str) -> tuple[str, str]:
 
 def axes(j: np.ndarray, shape: tuple[int, ...], layout: str) -> np.ndarray:
     """JAX's value with PyTorch's axes, also where its shape is another."""
-    aligned = align(j, shape, layout)
+    aligned = align_layer(j, shape, layout)
     if aligned is None:
         aligned = channels_first(j) if j.ndim > 3 and layout == "NHWC" else j
     return aligned

@@ -17,7 +17,7 @@ from compare.ladder.noise import Noise
 from compare.ladder.pairing import match
 from compare.ladder.result import Info, Result, Stage
 from compare.ladder.stacking import stacked
-from compare.layout import align
+from compare.layout import align, align_layer
 
 
 class Judge:
@@ -125,6 +125,8 @@ class Judge:
                 stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
         if ours.stage == "gradients" and len(stage.findings) == begun[1]:
             self._excuse(stage, begun[0])
+        if ours.stage == "forward" and len(stage.findings) == begun[1]:
+            self._excuse_shapes(stage, begun[0])
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
@@ -180,6 +182,21 @@ class Judge:
             f"{j.name}: differs by {j.relative:.1e}, but no parameter's or input's gradient does"
             for j in inner
         ]
+
+    def _excuse_shapes(self, stage: Stage, first: int) -> None:
+        """Layers whose values have other shapes on the two sides, where all that they lead to is
+        the same: how a layer hands its value on is its own affair.
+        """
+        seen = stage.judged[first:]
+        if any(j.verdict != V.SAME and j.label != V.SHAPE for j in seen):
+            return
+        inner = [j for j in seen if j.label == V.SHAPE and "/layer/" in j.name]
+        excused = {j.name: replace(j, verdict=V.SAME, difference=0.0) for j in inner}
+        if len(inner) == sum(j.label == V.SHAPE for j in seen) < len(seen):
+            stage.judged[first:] = [excused.get(j.name, j) for j in seen]
+            self.result.notes += [
+                f"{j.name}: {j.detail}; all that follows is the same" for j in inner
+            ]
 
     def _like(self, section: Section) -> Section:
         """A section without the losses, gradients and updates of modes that are `unlike`."""
@@ -241,7 +258,9 @@ class Judge:
 
     def _aligned(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
         """What the models computed has each side's own layout; all else is in PyTorch's already."""
-        if "/out" in name or "/layer/" in name:
+        if "/layer/" in name:
+            return align_layer(array, shape, self.layout)
+        if "/out" in name:
             return align(array, shape, self.layout)
         return array if array.shape == shape else None
 

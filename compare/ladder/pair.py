@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -45,6 +46,11 @@ class Pair:
         self._aliases = aliases
         self.noise: dict[str, None] = {}
         self._rounded: list[str] | None = None
+        self._draw()
+
+    def train_by(self, optimizer: Any) -> None:
+        """Takes another optimizer than the twin's."""
+        self.twin = dataclasses.replace(self.twin, optimizer=optimizer)
         self._draw()
 
     def _draw(self) -> None:

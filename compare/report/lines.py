@@ -162,6 +162,8 @@ def origin_lines(twin: Dict) -> list[Text]:
     layers = twin.get("layers") or []
     at = figures.place(layers, origin)
     where = origin.get("stage") or "forward" if at is None else f"layer {at + 1} of {len(layers)}"
+    if str(origin.get("mode")).startswith("step "):
+        where += f" {clean(origin['mode'])}"
     text = f"{where} differs by {figures.difference(origin.get('difference'))}"
     if origin.get("shapes"):
         ours, theirs = (tuple(shape) for shape in origin["shapes"])

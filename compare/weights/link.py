@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compare.layout import refines
+
 Path = tuple[str, ...]
 
 
@@ -134,22 +136,8 @@ def fitted(
     permuted = tuple(leaf.shape[axis] for axis in link.perm) if link.perm else leaf.shape
     if permuted != shape:
         link = replace(link, how=f"{link.how}; axes {permuted} split or merged to {shape}")
-    fits = _refines(permuted, shape) or _refines(shape, permuted)
+    fits = refines(permuted, shape) or refines(shape, permuted)
     return link if fits else None
-
-
-def _refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
-    """Whether splitting axes of `coarse`, in order, gives `fine`."""
-    if fine == coarse:
-        return True
-    axes = list(fine)
-    for size in coarse:
-        product = 1
-        while axes and product * axes[0] <= size and (product < size or axes[0] == 1):
-            product *= axes.pop(0)
-        if product != size:
-            return False
-    return not axes
 
 
 def _link(name: str, leaf: Leaf, path: Path, shape: tuple[int, ...], layer: str = "") -> Link:
