@@ -13,6 +13,7 @@ from compare.ladder import verdict as V
 from compare.ladder.result import Result, Stage
 
 BUFFER = re.compile(r"(?:^|[ /])buffer/(.+)")  # and no slot of an optimizer: "momentum_buffer/"
+UNREACHED = "give inputs that reach it, or leave it out by Twin(ignore=...)"
 MOVED = 1e-3  # what a trajectory must move the parameters by, relative
 
 
@@ -30,7 +31,12 @@ def summarise(
     forward, gradients, step = (stages[n] for n in ("forward", "gradients", "step"))
     passed = forward.judged or forward.numerics
     if all(j.name.endswith("/loss") for j in passed) and forward.verdict == V.SAME:
-        forward.findings.append((V.INCONCLUSIVE, "neither side has an output to compare"))
+        forward.findings.append(
+            (
+                V.INCONCLUSIVE,
+                "neither side has an output to compare: name one, by torch_call and jax_call",
+            )
+        )
     layers = sum(1 for j in passed if j.name.startswith("eval/layer/"))
     modes = len({j.name.partition("/")[0] for j in passed})
     forward.compared = f"{layers} layers, {modes} modes" if layers else f"outputs, {modes} modes"
@@ -56,7 +62,7 @@ def summarise(
     silent = [n for n in trained if n not in reached and not (visible and visible(n))]
     result.leaves, result.moved = len(trained), len(trained) - len(silent)
     gradients.findings += [
-        (V.INCONCLUSIVE, f"{n} has no gradient and moves no output: nothing was shown of it")
+        (V.INCONCLUSIVE, f"{n} has no gradient and moves no output: {UNREACHED}")
         for n in (silent if visible else ())
     ]
     kept = [j.name for j in (*forward.judged, *stages["trajectory"].judged)]

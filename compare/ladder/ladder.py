@@ -153,7 +153,10 @@ class Ladder:
             for stage in ("step", "trajectory"):
                 judge.result.stages[stage].applicable = False
         judge.result.stages["forward"].findings += [
-            (V.INCONCLUSIVE, f"{side} computes below float64: {text}")
+            (
+                V.INCONCLUSIVE,
+                f"{side} computes below float64: {text}; write the type of its input there",
+            )
             for side, narrow in (("PyTorch", plain.narrow), ("JAX", run.narrow))
             for text in narrow
         ]

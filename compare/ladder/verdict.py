@@ -140,6 +140,7 @@ def _tier1(
         allowed = 0.0
     if np.isnan(t).any() and difference <= allowed:
         where = f"NaN on both sides, {int(np.isnan(t).sum())} of {t.size} elements"
+        where += ": give inputs and weights for which the models are finite"
         return Judged(name, other, INCONCLUSIVE, 0.0, 0.0, 0.0, "nan", where, shape)
     if zero:
         return Judged(name, other, SAME, difference, size, allowed, "zero", "", shape)
@@ -148,7 +149,8 @@ def _tier1(
     if not difference <= allowed:
         return Judged(name, other, DIVERGED, difference, size, allowed, "", element(t, j), shape)
     if NOISE * noise > RELATIVE * size:
-        detail = f"a move by one ulp changes it by {noise:.1e} of {size:.1e}: chaotic"
+        detail = f"a move by one ulp changes it by {noise:.1e} of {size:.1e}: chaotic;"
+        detail += " a lower learning rate, fewer steps or smaller inputs keep it comparable"
         return Judged(
             name, other, INCONCLUSIVE, difference, size, allowed, "chaotic", detail, shape
         )

@@ -101,6 +101,8 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
             break
     if origin:
         lines += found_lines(twin)
+    elif twin.get("verdict") != SAME:
+        lines += finding_lines(twin.get("stages") or [], None)
     if folder:
         names = "report.html report.json tensors.safetensors repro.py"
         lines.append(note("evidence", f"{folder}/  {names}"))
