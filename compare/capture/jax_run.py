@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
 from compare.capture.jax_forward import forward, traced
+from compare.capture.jax_masks import Sampler
 from compare.capture.jax_model import (
     Variables,
     arranged,
@@ -22,9 +23,11 @@ from compare.capture.jax_model import (
     key_name,
     structs,
 )
+from compare.capture.jax_operations import recorded
 from compare.capture.jax_programs import Programs
 from compare.capture.lifting import lifted
 from compare.capture.masks import Shape
+from compare.capture.operations import Operations
 from compare.capture.taps import Section
 from compare.layout import channels_first, channels_last
 from compare.share import to_jax, to_numpy
@@ -313,6 +316,36 @@ class JaxRun:
         program, structure = traced(self.twin, self.model, self.dtype, None, args)
         return program, jax.tree.leaves(args), jax.tree.structure(structure)
 
+    def operations(self, phase: Phase | None) -> Operations:
+        """As `TorchRun.operations`."""
+        with self.context():
+            variables, mode = self._variables(), "eval" if phase is None else mode_name(phase)
+            inputs, targets = self._batch(self.given.batch)
+            drawn = [] if phase is None else self._drawn(phase)
+            args = (variables, inputs, [] if phase is None else targets, drawn)
+            if phase is None:  # which plans its masks
+                self.programs.evaluator(mode, variables, inputs)
+            else:
+                self.programs.trainer(phase, variables, inputs, targets, drawn)
+            closed, structure = traced(self.twin, self.model, self.dtype, phase, args)
+
+            def ends(values: Sequence[Any]) -> dict[str, Any]:
+                whole = jax.tree.unflatten(jax.tree.structure(structure), values)
+                loss, output, _ = (None, whole, {}) if phase is None else whole
+                found = {k.partition("/")[2]: v for k, v in named(mode, output).items()}
+                return found | ({} if loss is None else {"loss": loss})
+
+            weights = jax.tree_util.tree_leaves_with_path(variables)
+            kinds = ["/".join(["weight", *map(key_name, path)]) for path, _ in weights]
+            leaves = jax.tree.leaves(args)
+            kinds += ["data"] * (len(leaves) - len(kinds))
+            return recorded(
+                closed,
+                list(zip(kinds, leaves, strict=True)),
+                ends,
+                Sampler(self._masks(mode, 0), self.programs.random(closed)[0]),
+            )
+
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
         taps = self.programs.spread(mode, taps)
         layers = {f"{mode}/layer/{key}": to_numpy(value) for key, value in taps.items()}
@@ -355,9 +388,13 @@ class JaxRun:
 
 def outputs(mode: str, output: Any) -> dict[str, np.ndarray]:
     """What a model gives, by name."""
+    return {name: to_numpy(value) for name, value in named(mode, output).items()}
+
+
+def named(mode: str, output: Any) -> dict[str, Any]:
     flat, _ = jax.tree_util.tree_flatten_with_path(output)
     suffixes = ("".join(f".{key_name(k)}" for k in path) for path, _ in flat)
-    return {f"{mode}/out{s}": to_numpy(value) for s, (_, value) in zip(suffixes, flat, strict=True)}
+    return {f"{mode}/out{s}": value for s, (_, value) in zip(suffixes, flat, strict=True)}
 
 
 def order(

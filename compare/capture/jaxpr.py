@@ -104,7 +104,7 @@ class Walk:
         jaxpr, consts = opened(program)
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         env |= dict(zip(jaxpr.invars, args, strict=True))
-        last, spelled = _last_uses(jaxpr), _spelled_out(jaxpr)
+        last, spelled = last_uses(jaxpr), _spelled_out(jaxpr)
         key, whole = "", None
         for position, eqn in enumerate(jaxpr.eqns):
             values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
@@ -328,7 +328,7 @@ def _join(scope: str, inner: str) -> str:
     return "/".join(part for part in (scope, inner) if part)
 
 
-def _last_uses(jaxpr: Any) -> dict[int, list]:
+def last_uses(jaxpr: Any) -> dict[int, list]:
     """For each equation, the variables that nothing after it reads: dropped, to save memory."""
     last: dict[Any, int] = {}
     for position, eqn in enumerate(jaxpr.eqns):

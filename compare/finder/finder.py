@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from compare.finder.alignment import settled
 from compare.finder.cause import cause
 from compare.finder.compiler import compiled, excused
 from compare.finder.found import Found, Origin
@@ -40,10 +41,11 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         compiled(pair, found, progress)
         return found
     judge = ladder.judges["xla:cpu"]
-    replay = Replay(pair, judge, progress)
+    replay, replayed = Replay(pair, judge, progress), None
     wrong = result.stages["weights"].verdict == V.DIVERGED
     if not wrong or result.stages["forward"].judged:
-        found.origin, found.rows = locate(replay)
+        replayed, found.rows = locate(replay)
+        found.origin = settled(replay, replayed)
     if wrong:
         stage = result.stages["weights"]
         names = [text.partition(" ")[0] for _, text in stage.findings]
@@ -52,7 +54,8 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         found.origin.stage = "weights"
     if found.origin is not None:
         progress("cause")
-        found.sites = list(sites(replay, found.origin))
+        # The values of a smaller place are not at hand; what it may be is tried in the whole.
+        found.sites = list(sites(replay, replayed or found.origin))
         found.cause, found.tried = cause(found.sites)
         if found.cause is None and not wrong:
             excused(replay, found, progress)

@@ -48,6 +48,7 @@ class Origin:
       torch_source, jax_source: "file:line".
       ours, theirs: both values.
       key: PyTorch's, of the tensor.
+      note: what the values tell of it; see `alignment`.
     """
 
     stage: str
@@ -63,6 +64,7 @@ class Origin:
     ours: np.ndarray | None = None
     theirs: np.ndarray | None = None
     key: str = ""
+    note: str = ""
 
 
 @dataclass

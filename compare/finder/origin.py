@@ -10,7 +10,7 @@ import numpy as np
 from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.finder.found import Origin, Row
-from compare.finder.replay import Replay, compared, place_of
+from compare.finder.replay import Replay, compared, place_of, unmasked
 from compare.ladder import verdict as V
 from compare.layout import align
 from compare.share import to_numpy, to_torch
@@ -48,8 +48,11 @@ def _forward(replay: Replay) -> Looked:
 def _layers(replay: Replay, mode: str, judged: Mapping[str, V.Judged]) -> Looked:
     rows, origin = [], None
     for key, other, t, j in replay.pairs(mode, "layer"):
-        relative, same = compared(t, j)
         glue = ":in" in key
+        relative, same = compared(*unmasked(t, j)) if glue else compared(t, j)
+        whole = judged.get(f"{mode}/layer/{place_of(key)[0]}")
+        if glue and whole and whole.verdict == V.SAME:
+            continue  # whatever it is given, -1e9 for -inf, it gives the same
         before = _before(replay, mode, key) if glue and not same else None
         whole = judged.get(f"{mode}/layer/{key}")
         difference = whole.relative if whole else None

@@ -92,6 +92,7 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
             table = replay_lines(twin)
             lines += table or [note("", text) for text in figures.findings(stage, origin)[:3]]
             lines += [] if table and not origin.get("between") else origin_lines(twin)
+            lines += [note("by value", origin["note"])] if origin.get("note") else []
             break
     if origin:
         lines += found_lines(twin)
