@@ -27,6 +27,7 @@ MOVING = frozenset(
 )
 # Those with a data operand whose elements are summed over, and its axis.
 SUMMED = {"addmm": (1, -1), "mm": (0, -1), "convolution": (0, 1)}
+SHAPED = re.compile(r"_like$|^new_")  # these read no values
 PARAMETRIZED = re.compile(r"\.parametrizations\..*")
 Key = tuple[Any, ...]
 
@@ -93,6 +94,7 @@ class Watcher(Recorder):
         order = self._order(func, given, reads)
         output = run()
         name = func._schema.name.partition("::")[2].rstrip("_")
+        reads = () if SHAPED.search(name) else reads
         written = list(_written(func, args, kwargs))
         constant = not any(self.found.prints[v] is not None for v in reads)
         for tensor in written:
@@ -100,8 +102,8 @@ class Watcher(Recorder):
         gives = []
         for tensor in (*written, *(x for x in tree_leaves(output) if _is_new(x, written))):
             storage, changed = self._known(tensor), any(tensor is x for x in written)
-            viewed = None if changed else self._viewed(tensor, given, reads)
-            print_ = None if constant else viewed or fingerprint(_array(tensor))
+            viewed = None if changed or not reads else self._viewed(tensor, given, reads)
+            print_ = None if constant else viewed or _print(tensor)
             number = self.found.value(print_)
             if changed:
                 self._written.setdefault(storage, []).append(number)
@@ -142,7 +144,7 @@ class Watcher(Recorder):
         if key not in self._values:
             reads = tuple(self._written.get(storage, ()))
             constant = reads and all(self.found.prints[v] is None for v in reads)
-            print_ = None if constant else fingerprint(_array(tensor))
+            print_ = None if constant else _print(tensor)
             self._values[key] = self.found.value(print_)
             if reads:
                 gives = (self._values[key],)
@@ -167,7 +169,8 @@ class Watcher(Recorder):
         if name not in SUMMED:
             return {}
         which, axis = SUMMED[name]
-        return {reads[which]: ordered(_array(given[which]), axis)}
+        operand = given[which]
+        return {} if operand.is_meta else {reads[which]: ordered(_array(operand), axis)}
 
 
 class _Dispatch(TorchDispatchMode):
@@ -178,6 +181,11 @@ class _Dispatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         return self._watcher.ran(func, args, kwargs, lambda: func(*args, **kwargs))
+
+
+def _print(tensor: torch.Tensor) -> Fingerprint | None:
+    """None where there are only shapes."""
+    return None if tensor.is_meta else fingerprint(_array(tensor))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ reorders is unknown as well, but known values lie behind it, and the search neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from compare.capture.fingerprint import LIKE, Index
@@ -49,8 +49,10 @@ class Frontier:
     @property
     def operations(self) -> str:
         """Both sides' in words."""
-        lines = dict.fromkeys(f"{op.name} at {op.source}" for op in self.jax)
-        theirs = f"; JAX goes on from the same values with {', '.join(lines)}" if lines else ""
+        lines = ", ".join(dict.fromkeys(f"{op.name} at {op.source}" for op in self.jax))
+        if not self.torch.gives:
+            return f"JAX has the value of {self.torch.name}, and goes on from it with {lines}"
+        theirs = f"; JAX goes on from the same values with {lines}" if lines else ""
         return f"{self.torch.name} at {self.torch.source} has no counterpart{theirs}"
 
 
@@ -92,7 +94,7 @@ class Side:
         for end in ends:
             waiting = [end]
             if self.known[end]:  # it goes on from here on the other side
-                found[len(self.of.operations)] = Operation(name, "", name, (end,), ())
+                found[len(self.of.operations)] = Operation(name, "", name, (end,), (), moves=True)
             while waiting:
                 value = waiting.pop()
                 number = self.of.producers.get(value)
@@ -242,17 +244,16 @@ def settled(replay: Replay, origin: Origin | None) -> Origin | None:
     named = _named(front, mode, max(j.relative for j in wrong))
     if origin is None:
         return named
-    layers = {op.place for op in ours.operations if op.layer}
-    pairs = replay.result.pairing[mode].pairs
     if not _within(front, origin, ours.operations):
         return replace(origin, note=f"by value the first difference is {front.where}: {named.note}")
-    after = origin.between[1] if origin.between else ""
-    alone = not origin.between and origin.torch in layers
-    if alone or (after in pairs and after == front.place and not front.between):
+    paired = replay.result.pairing[mode].pairs
+    place, between = _narrowed(front, origin, ours.operations, paired)
+    if (place, between) == (origin.torch, origin.between):
         sources = {k: v for k in ("torch_source", "jax_source", "note") if (v := getattr(named, k))}
         return replace(origin, **sources)
     return replace(
-        named, difference=origin.difference, replayed=origin.replayed,
+        named, torch=place, between=between, within=origin.between,
+        difference=origin.difference, replayed=origin.replayed,
         ours=origin.ours, theirs=origin.theirs, key=origin.key,
     )  # fmt: skip
 
@@ -261,7 +262,7 @@ def _named(front: Frontier, mode: str, difference: float) -> Origin:
     theirs = front.jax[0] if front.jax else None
     return Origin(
         "forward",
-        front.between[1] if front.between else front.place,
+        _place(front),
         (theirs.place or theirs.name) if theirs else "",
         mode,
         difference=difference,
@@ -276,14 +277,43 @@ def _within(front: Frontier, origin: Origin, operations: list[Operation]) -> boo
     """Whether a frontier lies in the place, or in the stretch, that is an origin."""
     if origin.between is None:
         return any(_is_in(place, origin.torch) for place in (front.torch.place, front.place))
+    since, until = _stretch(origin.between, operations)
+    return since < front.number <= until or _is_in(front.torch.place, origin.between[1])
+
+
+def _stretch(between: tuple[str, str], operations: list[Operation]) -> tuple[int, int]:
+    """The last operation of one place and the first of another behind it."""
     before, after = (
         [i for i, op in enumerate(operations) if op.place == place]
         or [i for i, op in enumerate(operations) if _is_in(op.place, place)]
-        for place in origin.between
+        for place in between
     )
     until = next((i for i in after if before and i > before[-1]), (*after, len(operations))[0])
-    since = max((i for i in before if i < until), default=-1)
-    return since < front.number <= until or _is_in(front.torch.place, origin.between[1])
+    return max((i for i in before if i < until), default=-1), until
+
+
+def _narrowed(
+    front: Frontier, origin: Origin, operations: list[Operation], paired: Collection[str]
+) -> tuple[str, tuple[str, str] | None]:
+    """The place of a frontier that lies in an origin, or the origin's own where that is smaller."""
+    if origin.between is None:
+        layer = any(op.layer and op.place == origin.torch for op in operations)
+        return (origin.torch, None) if layer else (_place(front), front.between)
+    before, after = origin.between
+    since, until = _stretch(origin.between, operations)
+    inside = {op.place for op in operations[since + 1 : until] if op.layer}
+    inside = {place for place in inside if not (_is_in(place, before) or _is_in(place, after))}
+    if front.between:
+        first, last = front.between
+        between = (first if first in inside else before, last if last in inside else after)
+        return (origin.torch, between) if between[1] == after else (between[1], between)
+    if _is_in(front.place, after) and after in paired:
+        return origin.torch, origin.between
+    return front.place, None
+
+
+def _place(front: Frontier) -> str:
+    return front.between[1] if front.between else front.place
 
 
 def _is_in(place: str, of: str) -> bool:
