@@ -87,7 +87,7 @@ class Sampler:
     def __init__(self, given: Sequence[Any] | None = None, used: frozenset[Any] | None = None):
         self.sites: list[Site] = []
         self.seen: list[tuple[Any, Any]] = []
-        self._given, self._used = given, used
+        self._given, self.used = given, used
         self._place = 0
 
     def _next(self) -> int:
@@ -96,7 +96,7 @@ class Sampler:
 
     def inner(self, given: Sequence[Any] | None = None) -> Sampler:
         """One for the body of a scan."""
-        return type(self)(given, self._used)
+        return type(self)(given, self.used)
 
     def draw(self, eqn: Any, values: Sequence[Any], source: str, bind: Bind) -> Any:
         """The mask of one call of the sampler: its uniform numbers below its probability.
@@ -105,7 +105,7 @@ class Sampler:
           bind: evaluates one equation.
         """
         shape = eqn.outvars[0].aval.shape
-        if self._used is not None and eqn.outvars[0] not in self._used:
+        if self.used is not None and eqn.outvars[0] not in self.used:
             return jnp.ones(shape, bool)
         number = len(self.sites)
         self.sites.append(Site(shape, (self._next(),), (), source))

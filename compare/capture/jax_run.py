@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
 from compare.capture.jax_forward import forward, named
+from compare.capture.jax_masks import Sampler
 from compare.capture.jax_model import (
     Variables,
     arranged,
@@ -23,9 +24,11 @@ from compare.capture.jax_model import (
     key_name,
     structs,
 )
+from compare.capture.jax_operations import recorded
 from compare.capture.jax_programs import Programs
 from compare.capture.lifting import lifted
 from compare.capture.masks import Shape
+from compare.capture.operations import Operations
 from compare.capture.outputs import noted
 from compare.capture.taps import Section
 from compare.layout import channels_first, channels_last
@@ -347,6 +350,37 @@ class JaxRun:
         args = (self._variables(), inputs, [], [])
         call = self.programs.forward(args[0], inputs)
         return call.program, jax.tree.leaves(args), jax.tree.structure(call.structure)
+
+    def operations(self, phase: Phase | None) -> Operations:
+        """As `TorchRun.operations`."""
+        with self.context():
+            variables, mode = self._variables(), "eval" if phase is None else mode_name(phase)
+            inputs, targets = self._batch(self.given.batch)
+            drawn = [] if phase is None else self._drawn(phase)
+            args = (variables, inputs, [] if phase is None else targets, drawn)
+            if phase is None:  # which plans its masks
+                self.programs.evaluator(mode, variables, inputs)
+            else:
+                self.programs.trainer(phase, variables, inputs, targets, drawn)
+            call = self.programs.calls[mode]
+            closed, structure = call.program, call.structure
+
+            def ends(values: Sequence[Any]) -> dict[str, Any]:
+                whole = jax.tree.unflatten(jax.tree.structure(structure), values)
+                loss, output, _ = (None, whole, {}) if phase is None else whole
+                found = {f"out{call.outputs.get(s, s)}": value for s, value in named(output)}
+                return found | ({} if loss is None else {"loss": loss})
+
+            weights = jax.tree_util.tree_leaves_with_path(variables)
+            kinds = ["/".join(["weight", *map(key_name, path)]) for path, _ in weights]
+            leaves = jax.tree.leaves(args)
+            kinds += ["data"] * (len(leaves) - len(kinds))
+            return recorded(
+                closed,
+                list(zip(kinds, leaves, strict=True)),
+                ends,
+                Sampler(self._masks(mode, 0), self.programs.random(closed)[0]),
+            )
 
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
         taps = self.programs.spread(mode, taps)

@@ -116,7 +116,7 @@ class Walk:
         def read(atom: Any) -> Any:
             return self._exact(atom.val) if isinstance(atom, core.Literal) else env[atom]
 
-        last, spelled = _last_uses(jaxpr), _spelled_out(jaxpr)
+        last, spelled = last_uses(jaxpr), _spelled_out(jaxpr)
         key, whole = "", None
         for position, eqn in enumerate(jaxpr.eqns):
             values = [read(atom) for atom in eqn.invars]
@@ -347,7 +347,7 @@ def _join(scope: str, inner: str) -> str:
     return "/".join(part for part in (scope, inner) if part)
 
 
-def _last_uses(jaxpr: Any) -> dict[int, list]:
+def last_uses(jaxpr: Any) -> dict[int, list]:
     """For each equation, the variables that nothing after it reads: dropped, to save memory."""
     last: dict[Any, int] = {}
     for position, eqn in enumerate(jaxpr.eqns):

@@ -13,10 +13,12 @@ from torch import nn
 
 from compare.capture.branches import Flips
 from compare.capture.given import Given, mode_name
+from compare.capture.operations import Operations
 from compare.capture.program import Program, ref
 from compare.capture.taps import Section, Tap
 from compare.capture.torch_masks import Masks, injected
 from compare.capture.torch_model import copied, state, trained
+from compare.capture.torch_operations import Watcher
 from compare.capture.torch_precision import multiplied
 from compare.capture.torch_recorder import Call, Narrow, Recorder, leaves, never_compiled, source
 from compare.capture.torch_tables import widen
@@ -275,6 +277,13 @@ class TorchRun:
         if loss is not None:
             program.inputs["loss"] = ref(loss)
         return program
+
+    def operations(self, phase: Phase | None) -> Operations:
+        """Every operation of a pass, with the fingerprints of what it gives; no value is kept."""
+        watcher = Watcher(self.model if isinstance(self.model, nn.Module) else None)
+        output, loss = self._pass(phase, watcher)
+        ends = {f"out{suffix}": tensor for suffix, tensor in leaves(output)}
+        return watcher.ended(ends if loss is None else {**ends, "loss": loss})
 
     def _pass(self, phase: Phase | None, recorder: Recorder) -> tuple[Any, torch.Tensor | None]:
         """One forward pass with its loss, if it has one, under a recorder; no gradients."""

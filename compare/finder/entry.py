@@ -34,6 +34,7 @@ def entry(found: Found, optimizer: str = "") -> dict[str, Any]:
         "replayed": None if origin.replayed is None else number(origin.replayed),
         "torch_source": origin.torch_source,
         "jax_source": origin.jax_source,
+        "note": origin.note or None,
     }
     whole["replay"] = [
         {

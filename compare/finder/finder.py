@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from compare.finder.alignment import settled
 from compare.finder.cause import cause
 from compare.finder.compiler import compiled, excused
 from compare.finder.found import Found, Origin
@@ -42,10 +43,11 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         compiled(pair, found, progress)
         return found
     judge = ladder.judges["xla:cpu"]
-    replay = Replay(pair, judge, progress)
+    replay, replayed = Replay(pair, judge, progress), None
     wrong = result.stages["weights"].verdict == V.DIVERGED
-    if not wrong or result.stages["forward"].judged:
-        found.origin, found.rows = locate(replay)
+    ran = not wrong or bool(result.stages["forward"].judged)
+    if ran:
+        replayed, found.rows = locate(replay)
     slips, change = pair.given.slips, None
     if not wrong and pair.own and not pair.own.laid:
         slips, change = trial(pair, progress)
@@ -57,6 +59,8 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     if pair.weights.summed and not pair.weights.differences and V.DIVERGED not in reached:
         summed(found, replay)
         return found
+    if ran:
+        found.origin = settled(replay, replayed)
     if wrong:
         stage = result.stages["weights"]
         names = [text.partition(" ")[0] for _, text in stage.findings]
@@ -69,7 +73,8 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         found.origin.stage = "weights"
     if found.origin is not None:
         progress("cause")
-        found.sites = list(sites(replay, found.origin))
+        # The values of a smaller place are not at hand; what it may be is tried in the whole.
+        found.sites = list(sites(replay, replayed or found.origin))
         found.cause, found.tried = cause(found.sites)
         if found.cause is None and not wrong:
             excused(replay, found, progress)

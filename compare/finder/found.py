@@ -48,6 +48,8 @@ class Origin:
       torch_source, jax_source: "file:line".
       ours, theirs: both values.
       key: PyTorch's, of the tensor.
+      within: the layers around a place that the values named, where those alone are paired.
+      note: what the values tell of it; see `alignment`.
     """
 
     stage: str
@@ -63,6 +65,8 @@ class Origin:
     ours: np.ndarray | None = None
     theirs: np.ndarray | None = None
     key: str = ""
+    within: tuple[str, str] | None = None
+    note: str = ""
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.finder.found import Origin, Row
-from compare.finder.replay import Replay, axes, compared, place_of
+from compare.finder.replay import Replay, axes, compared, place_of, unmasked
 from compare.ladder import verdict as V
 from compare.share import to_numpy, to_torch
 
@@ -52,8 +52,11 @@ def _layers(replay: Replay, mode: str, judged: Mapping[str, V.Judged]) -> Looked
         if ":in" not in key
     }
     for key, other, t, j in replay.pairs(mode, "layer"):
-        relative, same = compared(t, j)
         glue = ":in" in key
+        relative, same = compared(*unmasked(t, j)) if glue else compared(t, j)
+        whole = judged.get(f"{mode}/layer/{place_of(key)[0]}")
+        if glue and whole and whole.verdict == V.SAME:
+            continue  # whatever it is given, -1e9 for -inf, it gives the same
         # One side pads before the layer, the other in it: what the layer gives is the same.
         same |= glue and t.shape != j.shape and given.get(place_of(key)[0], False)
         before = _before(replay, mode, key) if glue and not same else None

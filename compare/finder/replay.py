@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compare.capture.distance import distance, finite_norm, parts
+from compare.capture.fingerprint import LARGE
 from compare.capture.given import mode_name
 from compare.capture.taps import Section, called, input_key
 from compare.finder.found import Tensors
@@ -145,3 +146,15 @@ def compared(t: np.ndarray, j: np.ndarray, scale: float = 0.0) -> tuple[float, b
         same &= difference <= max(V.RELATIVE * size, V.ZERO * scale)
         relative = max(relative, difference / size if size else difference)
     return relative, same
+
+
+def unmasked(t: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both values without what is masked on both, whichever large number stands for infinity."""
+    if t.shape != j.shape:
+        return t, j
+    masked = [np.abs(x) >= LARGE for x in (t, j)]
+    both = masked[0] & masked[1] & (np.sign(t) == np.sign(j))
+    fills = [np.abs(x[both]) for x in (t, j)]
+    if not both.any() or both.all() or any(f.min() < 0.99 * f.max() for f in fills):
+        return t, j
+    return np.where(both, 0, t), np.where(both, 0, j)

@@ -263,7 +263,10 @@ def _origin(twin: Dict, layers: list[Dict], at: int | None) -> Dict | None:
     if not twin.get("origin"):
         return None
     unknown = dict.fromkeys(
-        ("stage", "torch", "jax", "between", "difference", "replayed", "torch_source", "jax_source")
+        (
+            *("stage", "torch", "jax", "between", "difference", "replayed"),
+            *("torch_source", "jax_source", "note"),
+        )
     )
     between = twin["origin"].get("between")
     kind = None if at is None else layers[at].get("kind")

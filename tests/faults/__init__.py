@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from compare import Twin
@@ -127,8 +127,13 @@ def _layer(name: str) -> str:
 def places(origin: Origin) -> list[Place]:
     """The place as it may be written: between two layers, or one layer without its output's index.
 
-    Glue is never one of its two layers.
+    Glue is never one of its two layers. A place between two paired layers that the values tell more
+    exactly may be written either way.
     """
+    if origin.within is not None:
+        return places(replace(origin, within=None)) + places(
+            replace(origin, within=None, between=origin.within)
+        )
     if origin.between is not None:
         before, after = map(_layer, origin.between)
         return [after] if before.startswith(f"{after}.") else [(before, after)]
