@@ -158,6 +158,8 @@ class Twin:
         `jax_call` gets a bound Linen module, an NNX or Equinox module (or `apply` and `variables`),
         and `train=`; a model of one example takes its batch axis there, by `jax.vmap`.
       phases: the alternating updates of models that have several.
+      modes: ("eval",) for a port that never trains: its forward pass alone is compared, the report
+        says so, and gradients, steps and the trajectory are n/a.
       autocast: "bfloat16" or "float16" for mixed precision: PyTorch's calls and losses run under
         `torch.autocast` of that type, JAX's model names its types itself, and parameters stay
         float32 on both sides. Their numerics are judged in that alone.
@@ -181,6 +183,7 @@ class Twin:
     torch_call: Callable | None = None
     jax_call: Callable | None = None
     phases: tuple[Phase, ...] = ()
+    modes: tuple[str, ...] = ("eval", "train")
     autocast: str | None = None
     full: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
@@ -192,6 +195,8 @@ class Twin:
             raise DiptychError(f"Twin(ignore={self.ignore!r}): give a list of expressions")
         if self.layout not in ("NHWC", "same"):
             raise DiptychError(f"Twin(layout={self.layout!r}): it is 'NHWC' or 'same'")
+        if tuple(self.modes) not in (("eval",), ("eval", "train")):
+            raise DiptychError(f"Twin(modes={self.modes!r}): it is ('eval',) or ('eval', 'train')")
         if self.autocast not in (None, "bfloat16", "float16"):
             raise DiptychError(f"Twin(autocast={self.autocast!r}): it is 'bfloat16' or 'float16'")
 
@@ -202,7 +207,9 @@ class Twin:
 
     @property
     def updates(self) -> tuple[Phase, ...]:
-        """The phases, or the single one that an ordinary model has."""
+        """The phases, or the single one that an ordinary model has; none where it never trains."""
+        if "train" not in self.modes:
+            return ()
         whole = Phase("", call=self.call, loss=self.loss, optimizer=self.optimizer)
         return self.phases or (whole,)
 

@@ -48,6 +48,14 @@ def parts(t: np.ndarray, j: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, fl
     return [moderate, (np.where(huge, t, 0) / scale, np.where(huge, j, 0) / scale, scale)]
 
 
+def rearranged(t: np.ndarray, j: np.ndarray, relative: float) -> bool:
+    """Whether two arrays of different shapes hold the same numbers, in whatever order."""
+    if t.size != j.size or not t.size or "c" in (t.dtype.kind, j.dtype.kind):
+        return False
+    ours, theirs = np.sort(t, axis=None), np.sort(j, axis=None)
+    return distance(ours, theirs) <= relative * finite_norm(ours)
+
+
 def distance(t: np.ndarray, j: np.ndarray) -> float:
     """||t - j||; equal infinities match, other non-finite values on one side are infinitely far."""
     rows = len(t) * BLOCK // t.size if t.size > BLOCK else 0

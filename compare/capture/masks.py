@@ -124,6 +124,8 @@ def fit(ours: Shape, theirs: Shape, images: bool, layout: str) -> Fit | None:
         split = (theirs[0], theirs[-1], *theirs[1:-1]) if layout != "same" else theirs
         order = (0, *range(2, len(theirs)), 1) if layout != "same" else tuple(range(len(theirs)))
         return Fit(split, order, theirs, theirs, ours) if ours[0] == theirs[0] else None
+    if len(theirs) == 2 < rank and (ours[0], math.prod(ours)) == (theirs[0], math.prod(theirs)):
+        return Fit(ours, same, ours, theirs, ours)  # flattened before it drops, as PyTorch after it
     padded = theirs
     while len(padded) > rank and padded[0] == 1:
         padded = padded[1:]

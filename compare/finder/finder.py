@@ -9,6 +9,7 @@ checked like a layer: a layer's input, as the outputs before it make it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from compare.finder.alignment import settled
@@ -63,7 +64,7 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
         found.origin = settled(replay, replayed)
     if wrong:
         stage = result.stages["weights"]
-        names = [text.partition(" ")[0] for _, text in stage.findings]
+        names = [re.split("[ ,:]", text)[0] for _, text in stage.findings]
         names += [j.name for j in stage.judged if j.verdict == V.DIVERGED]
         theirs = names[0] in ["/".join(path[1:]) for path in pair.weights.unfilled]
         both = ("", names[0]) if theirs else (names[0], "")

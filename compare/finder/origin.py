@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.capture.distance import norm
+from compare.capture.distance import norm, rearranged
 from compare.capture.taps import called
 from compare.finder.found import Origin, Row
 from compare.finder.replay import Replay, axes, compared, place_of, unmasked
@@ -57,8 +57,9 @@ def _layers(replay: Replay, mode: str, judged: Mapping[str, V.Judged]) -> Looked
         whole = judged.get(f"{mode}/layer/{place_of(key)[0]}")
         if glue and whole and whole.verdict == V.SAME:
             continue  # whatever it is given, -1e9 for -inf, it gives the same
-        # One side pads before the layer, the other in it: what the layer gives is the same.
-        same |= glue and t.shape != j.shape and given.get(place_of(key)[0], False)
+        if t.shape != j.shape and not same:
+            # The same numbers; or one side pads before the layer, the other in it.
+            same = rearranged(t, j, V.RELATIVE) or (glue and given.get(place_of(key)[0], False))
         before = _before(replay, mode, key) if glue and not same else None
         whole = judged.get(f"{mode}/layer/{key}")
         difference = whole.relative if whole else None
@@ -114,7 +115,7 @@ def _backward(replay: Replay) -> Looked:
         )
         for key, other, t, j in reversed(list(replay.pairs(mode, "gradient/layer"))):
             relative, same = compared(t, j, scale)
-            if not same and not (":in" in key and t.shape != j.shape):
+            if not same and t.shape == j.shape:
                 row = Row(key, other, None, relative, "ORIGIN")
                 origin = _at(replay, mode, "gradients", key, other, row, t, j, "")
                 origin.what = "gradient"
@@ -137,7 +138,12 @@ def _after(replay: Replay, mode: str, key: str, t: np.ndarray, j: np.ndarray) ->
 
     def unexplained(place: Any, gradient: np.ndarray) -> float:
         cotangents = {place: to_torch(gradient)}
-        part = to_numpy(program.gradient(source, cotangents, known, {})).ravel()
+        try:
+            part = to_numpy(program.gradient(source, cotangents, known, {})).ravel()
+        except (
+            RuntimeError
+        ):  # a packed sequence: its gradient is not recorded, its lengths have none
+            return np.inf
         size = part @ part
         return norm(missing - part * (missing @ part / size)) if size else np.inf
 

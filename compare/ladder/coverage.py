@@ -61,7 +61,8 @@ def summarise(
     }
     silent = [n for n in trained if n not in reached and not (visible and visible(n))]
     result.leaves, result.moved = len(trained), len(trained) - len(silent)
-    gradients.findings += [
+    taught = any(j.name.startswith("train") for j in passed)
+    (gradients if taught else forward).findings += [
         (V.INCONCLUSIVE, f"{n} has no gradient and moves no output: {UNREACHED}")
         for n in (silent if visible else ())
     ]

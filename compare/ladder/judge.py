@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compare.capture.distance import norm
+from compare.capture.distance import norm, rearranged
 from compare.capture.taps import Section
 from compare.ladder import verdict as V
 from compare.ladder.noise import Noise
@@ -95,8 +95,11 @@ class Judge:
                 continue
             j = self._aligned(name, j, t.shape)
             if j is None:
-                shapes = t.shape, theirs.tensors[other].shape
-                stage.judged.append(V.unlike(step + name, self._shown(other), *shapes))
+                j = theirs.tensors[other]
+                judged = V.unlike(step + name, self._shown(other), t.shape, j.shape)
+                if "/layer/" in name and rearranged(t, j, V.RELATIVE):
+                    judged = replace(judged, verdict=V.SAME, difference=0.0)
+                stage.judged.append(judged)
                 continue
             judged = V.tier1(
                 step + name,
@@ -123,10 +126,13 @@ class Judge:
                 self.result.notes.append(f"{parameter}: {text}")
             else:
                 stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
-        if ours.stage == "gradients" and len(stage.findings) == begun[1]:
-            self._excuse(stage, begun[0])
-        if ours.stage == "forward" and len(stage.findings) == begun[1]:
-            self._excuse_shapes(stage, begun[0])
+        if len(stage.findings) == begun[1]:
+            if ours.stage == "gradients":
+                self._excuse(
+                    stage, begun[0], "gradient/layer", "no parameter's or input's gradient"
+                )
+            elif ours.stage == "forward":
+                self._excuse(stage, begun[0], "layer", "no output", V.SHAPE)
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:
         """Tier 2 on one section of a run, against the float64 run on its branches."""
@@ -165,38 +171,30 @@ class Judge:
                 )
                 self.result.stages[theirs.stage].numerics.append(judged)
 
-    def _excuse(self, stage: Stage, first: int) -> None:
-        """Gradients that differ at inner places alone: nothing that is trained gets another one.
+    def _excuse(
+        self, stage: Stage, first: int, places: str, outside: str, label: str | None = None
+    ) -> None:
+        """What differs at inner places alone, and reaches nothing that is given or trained.
 
-        A gradient that one side stops inside a layer, and the other before it, is one of these.
+        A gradient that one side stops inside a layer, and the other before it, is one of these; so
+        is a layer that gives more rows than anything reads.
+
+        Args:
+          places: "layer" or "gradient/layer".
+          outside: what does not differ, for people.
+          label: of the differences that may be excused; default all.
         """
         seen = stage.judged[first:]
-        outer = [j for j in seen if "/gradient/layer/" not in j.name]
+        outer = [j for j in seen if f"/{places}/" not in j.name]
         if any(j.verdict != V.SAME for j in outer) or not any(j.size > 0 for j in outer):
             return
         inner = [j for j in seen if j.verdict == V.DIVERGED]
+        if any(j.label != (j.label if label is None else label) for j in inner):
+            return
         self.inner |= {j.name for j in inner}
         excused = {j.name: replace(j, verdict=V.SAME, label="inner") for j in inner}
         stage.judged[first:] = [excused.get(j.name, j) for j in seen]
-        self.result.notes += [
-            f"{j.name}: differs by {j.relative:.1e}, but no parameter's or input's gradient does"
-            for j in inner
-        ]
-
-    def _excuse_shapes(self, stage: Stage, first: int) -> None:
-        """Layers whose values have other shapes on the two sides, where all that they lead to is
-        the same: how a layer hands its value on is its own affair.
-        """
-        seen = stage.judged[first:]
-        if any(j.verdict != V.SAME and j.label != V.SHAPE for j in seen):
-            return
-        inner = [j for j in seen if j.label == V.SHAPE and "/layer/" in j.name]
-        excused = {j.name: replace(j, verdict=V.SAME, difference=0.0) for j in inner}
-        if len(inner) == sum(j.label == V.SHAPE for j in seen) < len(seen):
-            stage.judged[first:] = [excused.get(j.name, j) for j in seen]
-            self.result.notes += [
-                f"{j.name}: {j.detail}; all that follows is the same" for j in inner
-            ]
+        self.result.notes += [f"{j.name}: {_how(j)}, but {outside} differs" for j in inner]
 
     def _like(self, section: Section) -> Section:
         """A section without the losses, gradients and updates of modes that are `unlike`."""
@@ -266,6 +264,11 @@ class Judge:
 
     def _shown(self, name: str) -> str:
         return self.jax_name(name.rpartition("/")[2]) if "param/" in name else name
+
+
+def _how(judged: V.Judged) -> str:
+    same = judged.label == V.SHAPE
+    return judged.detail if same else f"differs by {judged.relative:.1e}"
 
 
 def _overflowing(section: Section) -> list[str]:

@@ -147,7 +147,11 @@ class Ladder:
         if judge.unlike or (seeking and parted):
             summarise(judge.result, trained)
         else:
-            self._climb(name, judge, runs, [each.trajectory() for each in runs])
+            if pair.twin.updates:
+                self._climb(name, judge, runs, [each.trajectory() for each in runs])
+            else:
+                text = "Twin(modes=('eval',)): gradients, steps and training were not compared"
+                judge.result.notes.append(text)
             summarise(judge.result, trained, self._visible)
         if judge.unlike or not any(pair.given.gradients.values()):  # or all of them are frozen
             for stage in ("step", "trajectory"):

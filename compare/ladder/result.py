@@ -40,7 +40,7 @@ class Stage:
     @property
     def worst(self) -> Judged | None:
         """The tensor that came nearest to its limit, or went farthest beyond it."""
-        counted = [j for j in self.judged if j.label not in ("zero", "nan", "inner")]
+        counted = [j for j in self.judged if j.label not in ("zero", "nan", "inner", "shape")]
         return max(counted, key=lambda j: j.ratio, default=None)
 
 

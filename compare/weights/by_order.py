@@ -74,12 +74,13 @@ def by_order(
             if not group:
                 continue
             if len(names) == len(group) == len(others):
+                ranked, chain = names, group
                 if len(group) > 1:
-                    names = _sorted_names(names, order, list(leaves)) or []
-                    group = _chain([tuple(theirs[path]) for path in group], group, order)
-                if len(names) == len(group):
+                    ranked = _sorted_names(names, order, list(leaves)) or []
+                    chain = _chain([tuple(theirs[path]) for path in group], group, order)
+                if len(ranked) == len(chain):
                     how = "type and shape" if len(group) == 1 else "type, shape and order"
-                    for name, path in zip(names, group, strict=True):
+                    for name, path in zip(ranked, chain, strict=True):
                         links += [
                             replace(link, how=f"{link.how}; paired by {how}, not by name")
                             for link in fits[name, path]

@@ -136,4 +136,4 @@ def test_an_extra_leaf_is_named():
     result = found(net(last=lambda x: Scaled(name="extra")(x)))
     assert result.origin is not None
     assert result.origin.stage == "weights"
-    assert "extra" in result.origin.torch
+    assert "extra" in result.origin.jax
