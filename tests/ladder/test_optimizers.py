@@ -1,0 +1,125 @@
+"""Optimizers of the user's own, and the default one where it is chaotic."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as fnn
+import jax.numpy as jnp
+import optax
+import pytest
+import torch
+from torch import nn
+
+from compare import Array, Twin, find
+from compare.finder.found import Found
+from compare.ladder.ladder import Ladder
+from compare.ladder.pair import Pair
+
+RATE, STEPS, HELD = 1e-2, 10, 2
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class FlaxNet(fnn.Module):
+    @fnn.compact
+    def __call__(self, x):
+        return fnn.Dense(3, name="fc")(x)
+
+
+def scheduled(parameters: Any) -> Any:
+    optimizer = torch.optim.SGD(parameters, lr=RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: math.cos(step / STEPS))
+    optimizer.register_step_post_hook(lambda *_: schedule.step())
+    return optimizer
+
+
+class Accumulating(torch.optim.SGD):
+    """Holds the sum of the gradients beside its state."""
+
+    def __init__(self, parameters: Any):
+        super().__init__(parameters, lr=RATE)
+        self.calls, self.sums = 0, {}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.calls += 1
+        for parameter in self.param_groups[0]["params"]:
+            self.sums[parameter] = self.sums.get(parameter, 0) + parameter.grad
+            if self.calls % HELD == 0:
+                parameter.sub_(RATE * self.sums.pop(parameter))
+
+
+def held(rate: float) -> Any:
+    many = optax.MultiSteps(optax.sgd(rate), HELD, accumulator_dtype=None)
+    return many.gradient_transformation()
+
+
+def cosine(late: float) -> Any:
+    return optax.sgd(lambda count: RATE * jnp.cos((count + late) / STEPS))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [
+        (scheduled, cosine(0.0), "SAME"),
+        (scheduled, cosine(1e-3), "DIVERGED"),
+        (Accumulating, held(RATE * HELD), "SAME"),
+        (Accumulating, held(RATE), "DIVERGED"),
+    ],
+    ids=["schedule", "late schedule", "accumulated", "mean for sum"],
+)
+def test_an_optimizer_of_the_users_own(ours: Any, theirs: Any, verdict: str):
+    twin = Twin(torch=Net, jax=FlaxNet, inputs={"x": Array((5, 4))}, optimizer=(ours, theirs))
+    assert find(twin).verdict == verdict
+
+
+class Steep(nn.Module):
+    """Attention whose logits are not scaled down: steps of 0.1 make it chaotic."""
+
+    def __init__(self):
+        super().__init__()
+        for name in "qkvo":
+            setattr(self, name, nn.Linear(12, 12, bias=False))
+
+    def forward(self, x):
+        q, k, v = (getattr(self, name)(x) for name in "qkv")
+        return self.o((q @ k.mT).softmax(-1) @ v)
+
+
+class FlaxSteep(fnn.Module):
+    @fnn.compact
+    def __call__(self, x):
+        q, k, v = (fnn.Dense(12, use_bias=False, name=name)(x) for name in "qkv")
+        y = fnn.softmax(q @ k.swapaxes(-1, -2)) @ v
+        return fnn.Dense(12, use_bias=False, name="o")(y)
+
+
+def climbed(**options: Any) -> tuple[Found, Pair]:
+    pair = Pair(Twin(torch=Steep, jax=FlaxSteep, inputs={"x": Array((2, 5, 12))}, **options))
+    (result,) = Ladder(pair, ["xla:cpu"]).run(())
+    return Found(result), pair
+
+
+def test_where_the_default_is_chaotic_adam_takes_over():
+    found, pair = climbed()
+    assert found.result.verdict == "SAME"
+    assert pair.twin.optimizer[0] == "adam"
+    assert any("Adam" in note for note in found.result.notes)
+
+
+def test_an_optimizer_that_was_asked_for_stays():
+    found, pair = climbed(optimizer=("sgd", {"lr": 0.1}))
+    assert found.result.verdict == "INCONCLUSIVE"
+    assert pair.twin.optimizer[0] == "sgd"
+    worst = [j.detail for j in found.result.stages["trajectory"].judged if j.label == "chaotic"]
+    assert worst
+    assert "a lower learning rate" in worst[0]
