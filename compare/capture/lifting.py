@@ -8,7 +8,6 @@ the one that all types pass through which are named to what makes arrays (`arang
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,10 +18,10 @@ from jax._src import dtypes
 from jax._src.lax import lax
 from jax.extend.core import primitives
 
-from compare.capture.taps import caller
+from compare.capture.taps import caller, files_of
 
 AS_BITS = ("view", "bitcast_convert_type")  # no cast: the same bits, of the type that is named
-HIDDEN = re.compile(r"[/\\](compare[/\\]capture|flax|jax|jaxlib|optax|equinox|contextlib)[/\\.]")
+HIDDEN = files_of("flax", "jax", "jaxlib", "optax", "equinox")
 
 
 def narrow(dtype: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import re
 import sys
@@ -38,11 +40,23 @@ class Tap:
     steps: int = 0
 
 
+def files_of(*packages: str) -> re.Pattern[str]:
+    """Matches the files of this project's own machinery, and of installed packages, by where they
+    are: a folder of the user's may be called torch, too.
+    """
+    own = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+    places = [rf"{re.escape(own)}(?!twins\b)", re.escape(contextlib.__file__)]
+    for spec in filter(None, map(importlib.util.find_spec, packages)):
+        folders = [os.path.join(folder, "") for folder in spec.submodule_search_locations or ()]
+        places += map(re.escape, folders)
+    return re.compile(f"(?:{'|'.join(places)})")
+
+
 def caller(hidden: re.Pattern[str]) -> str:
     """Where the present call was made, as "file:line", outside the files that `hidden` matches."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not hidden.search(frame.f_code.co_filename):
+        if not hidden.match(frame.f_code.co_filename):
             return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

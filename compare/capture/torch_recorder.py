@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from compare.capture.branches import Flips, imposed
 from compare.capture.program import Program, ref
-from compare.capture.taps import BRANCHES, FUNCTIONS, Tap, caller, input_key, numbered
+from compare.capture.taps import BRANCHES, FUNCTIONS, Tap, caller, files_of, input_key, numbered
 from compare.share import to_torch
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)
@@ -31,7 +31,7 @@ NARROWING = {
     torch.Tensor.half: "float16",
     torch.Tensor.bfloat16: "bfloat16",
 }
-HIDDEN = re.compile(r"[/\\](compare[/\\]capture|torch|contextlib)[/\\.]")
+HIDDEN = files_of("torch")
 AMP = os.path.join(os.path.dirname(torch.amp.__file__), "")
 NAMES = {
     "hardtanh": "hard_tanh",
@@ -352,7 +352,7 @@ def _scaling() -> bool:
     and a power of two unless somebody chose another.
     """
     frame = sys._getframe(1)
-    while frame is not None and HIDDEN.search(frame.f_code.co_filename):
+    while frame is not None and HIDDEN.match(frame.f_code.co_filename):
         if frame.f_code.co_filename.startswith(AMP):
             return True
         frame = frame.f_back

@@ -59,7 +59,8 @@ class Accumulating(torch.optim.SGD):
 
 
 def held(rate: float) -> Any:
-    many = optax.MultiSteps(optax.sgd(rate), HELD, accumulator_dtype=None)
+    own: Any = None  # the parameters' type
+    many = optax.MultiSteps(optax.sgd(rate), HELD, accumulator_dtype=own)
     return many.gradient_transformation()
 
 
@@ -87,8 +88,9 @@ class Steep(nn.Module):
 
     def __init__(self):
         super().__init__()
-        for name in "qkvo":
+        for name in "qkv":
             setattr(self, name, nn.Linear(12, 12, bias=False))
+        self.o = nn.Linear(12, 12, bias=False)
 
     def forward(self, x):
         q, k, v = (getattr(self, name)(x) for name in "qkv")
