@@ -45,7 +45,8 @@ def files_of(*packages: str) -> re.Pattern[str]:
     are: a folder of the user's may be called torch, too.
     """
     own = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
-    places = [rf"{re.escape(own)}(?!twins\b)", re.escape(contextlib.__file__)]
+    shown = rf"twins\b|study{re.escape(os.sep)}demo\b"  # what these are read for
+    places = [rf"{re.escape(own)}(?!{shown})", re.escape(contextlib.__file__), "<frozen "]
     for spec in filter(None, map(importlib.util.find_spec, packages)):
         folders = [os.path.join(folder, "") for folder in spec.submodule_search_locations or ()]
         places += map(re.escape, folders)

@@ -21,6 +21,7 @@ from compare.ladder.pair import REFERENCE
 OUTPUT, LOSS, INPUT = "the output", "the loss", "the input"
 WEIGHING = frozenset("addmm mm convolution".split())  # one product with a weight, on both sides
 PRODUCTS = ("dot_general", "conv_general_dilated")
+SHOWN = 2  # of JAX's operations, in words
 PADDING = frozenset("pad convert_element_type copy stop_gradient".split())
 
 
@@ -49,11 +50,13 @@ class Frontier:
     @property
     def operations(self) -> str:
         """Both sides' in words."""
-        lines = ", ".join(dict.fromkeys(f"{op.name} at {op.source}" for op in self.jax))
+        lines = list(dict.fromkeys(map(_shown, self.jax)))
+        more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        line = ", ".join(lines[:SHOWN]) + more
         if not self.torch.gives:
-            return f"JAX has the value of {self.torch.name}, and goes on from it with {lines}"
-        theirs = f"; JAX goes on from the same values with {lines}" if lines else ""
-        return f"{self.torch.name} at {self.torch.source} has no counterpart{theirs}"
+            return f"JAX has the value of {self.torch.name}, and goes on from it with {line}"
+        theirs = f"; JAX goes on from the same values with {line}" if line else ""
+        return f"{_shown(self.torch)} has no counterpart{theirs}"
 
 
 class Side:
@@ -158,6 +161,10 @@ def align(ours: Operations, theirs: Operations) -> Frontier | None:
         return Frontier(number, op, tuple(met), "", (before, after))
     moved = before != op.place and _moved(op, torch, theirs)
     return Frontier(number, op, tuple(met), op.place, (before, op.place) if moved else None)
+
+
+def _shown(op: Operation) -> str:
+    return f"{op.name} at {op.source}" if op.source else op.name
 
 
 def _kind(name: str) -> str:
@@ -300,6 +307,8 @@ def _narrowed(
         layer = any(op.layer and op.place == origin.torch for op in operations)
         return (origin.torch, None) if layer else (_place(front), front.between)
     before, after = origin.between
+    if after not in (OUTPUT, LOSS) and not any(_is_in(op.place, after) for op in operations):
+        return origin.torch, origin.between  # a layer that computes nothing, but is a place
     since, until = _stretch(origin.between, operations)
     inside = {op.place for op in operations[since + 1 : until] if op.layer}
     inside = {place for place in inside if not (_is_in(place, before) or _is_in(place, after))}

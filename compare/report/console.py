@@ -98,7 +98,8 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
                 lines += [note("", text) for text in told[: SAID[stage["name"] == "weights"]]]
             lines += table
             lines += [] if table and not origin.get("between") else origin_lines(twin)
-            lines += [note("by value", origin["note"])] if origin.get("note") else []
+            for i, text in enumerate(filter(None, str(origin.get("note") or "").split("; "))):
+                lines.append(note("" if i else "by value", text))
             break
     if origin:
         lines += found_lines(twin)

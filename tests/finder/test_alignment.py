@@ -20,7 +20,7 @@ def passes(twin: Twin) -> list:
 
 def line(source: str) -> str:
     name, _, number = source.rpartition(":")
-    return linecache.getline(name, int(number)).strip()
+    return linecache.getline(name, int(number)).strip() if number else ""
 
 
 # The port, and its fault -> where it is, PyTorch's operation, what stands on PyTorch's line and on
