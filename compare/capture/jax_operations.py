@@ -87,7 +87,7 @@ class Watcher:
             return [self._constant(self.sampler.draw(eqn, values, source(eqn), bound))]
         key = next((key for key in INNER if key in params), None)
         if key is not None and name in (*INLINED, *CUSTOM):
-            theirs = HIDDEN.match(_origin(params[key]))
+            theirs = HIDDEN.search(_origin(params[key]))
             return self.run(params[key], args, scope, self._line if theirs else "")
         if name == "cond":
             index = min(max(int(values[0]), 0), len(params["branches"]) - 1)
