@@ -75,10 +75,10 @@ def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
     links = [link for link in pair.weights.links if link.jax in leaves]
     for link in links:
         value, tensor = link.of(leaves[link.jax]), pair.given.state[link.torch]
-        bare = replace(link, perm=(), order=None, flip=())
+        bare = replace(link, perm=(), order=None, flip=(), split=())
         for right, how in _layouts(link, value):
             found = relation(right, value) or Relation("reordered", how, value)
-            wanted = next(layouts(bare, tensor[slice(*link.rows or (None,))], right), link)
+            wanted = next(layouts(bare, link.taken(tensor), right), link)
             yield [Slip(wanted, right, value, found)]
     by_shape: dict[tuple[int, ...], list[Link]] = {}
     for link in links:

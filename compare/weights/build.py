@@ -137,7 +137,13 @@ def build(
     paired = {link.torch for link in ordered}
     links += ordered
     met |= {link.jax: link.torch for link in ordered}
-    differences += [line for name, line in lacking.items() if name not in paired]
+    for name, line in lacking.items():
+        if name in paired:
+            continue
+        if leaves[name].trains or place_of(name)[1] in LEAVES:
+            differences.append(line)
+        else:  # what it holds, the forward passes show
+            uncounted.append(f"{name}: a buffer that no layer of a library has, a constant in JAX")
     for path in shapes:
         if path not in met:
             differences.append(f"{'/'.join(path[1:])} {shapes[path]} has no counterpart in PyTorch")
@@ -209,14 +215,16 @@ def _stacked(
 
 def _uncovered(links: Iterable[Link], leaves: Mapping[str, Leaf]) -> list[str]:
     """A line for each tensor of which some rows are in no leaf."""
-    rows: dict[str, int] = {}
+    rows: dict[tuple[str, int], int] = {}
     for link in links:
         if link.rows:
-            rows[link.torch] = rows.get(link.torch, 0) + link.rows[1] - link.rows[0]
+            name, along = link.torch, link.along
+            rows[name, along] = rows.get((name, along), 0) + link.rows[1] - link.rows[0]
     return [
-        f"{name}: {whole - count} of {whole} rows have no counterpart"
-        for name, count in rows.items()
-        if count != (whole := leaves[name].shape[0])
+        f"{name}: {whole - count} of {whole} {f'places of axis {along}' if along else 'rows'}"
+        " have no counterpart"
+        for (name, along), count in rows.items()
+        if count != (whole := leaves[name].shape[along])
     ]
 
 

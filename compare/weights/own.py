@@ -127,10 +127,9 @@ def _found(
         for other, value in zip(weights.links, right, strict=True):
             if other is link or value.shape != theirs.shape:
                 continue
-            rows = f"[{other.rows[0]}:{other.rows[1]}]" if other.rows else ""
             if same(value, theirs):
-                return Relation("another", f"{other.torch}{rows}", value)
+                return Relation("another", other.source, value)
             turned = relation(value, theirs)
             if turned and turned.kind in ("transposed", "flipped", "reordered"):
-                return Relation("another", f"{other.torch}{rows}, {turned.text}", turned.value)
+                return Relation("another", f"{other.source}, {turned.text}", turned.value)
     return found
