@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from compare.weights import by_value
 from compare.weights.by_order import by_order
 from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
@@ -116,6 +118,8 @@ def build(
             {name: own.values[name] for name in lacking},
             {path: own.given[path] for path in shapes if path in own.given and path not in met},
         )
+        if own.laid:
+            told = [_laid(link, leaves[link.torch], kinds) for link in told]
         links += told
         met |= {link.jax: link.torch for link in told}
         differences += _uncovered(told, leaves)
@@ -211,6 +215,19 @@ def _stacked(
                     links.append(replace(link, part=(axis, index, index + 1), how=how))
                 break
     return links
+
+
+def _laid(link: Link, leaf: Leaf, kinds: Mapping[Path, str]) -> Link:
+    """A link that values told, with the axes that the library's layer has for that leaf."""
+    kind = kinds.get(link.jax, "")
+    if link.order or link.split or not (kind or link.jax[-1] == "kernel"):
+        return link
+    block = replace(leaf, shape=link.taken(np.broadcast_to(0, leaf.shape)).shape)
+    found = fitted(link.torch, block, link.jax, link.shape, kind)
+    if found is None:
+        return link
+    how = f"{found.how}, {by_value.HOW}"
+    return replace(link, perm=found.perm, flip=found.flip, how=how)
 
 
 def _uncovered(links: Iterable[Link], leaves: Mapping[str, Leaf]) -> list[str]:

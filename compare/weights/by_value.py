@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from os.path import commonprefix
 
 import numpy as np
 
 from compare.weights.link import Link, Path
 from compare.weights.relation import FEW, MOST, named, reordered, same, telling
 
-BLOCKS = 8  # parts of one tensor that are leaves of their own: gates, query, key and value
+BLOCKS = 16  # parts of one tensor that are leaves of their own: gates, query, key and value
 HOW = "by its values"
 
 Key = tuple[int, float, float]
@@ -26,7 +28,7 @@ def common(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) -
     if any(_key(leaf) in whole for leaf in leaves):
         return True
     index = _index(values, given)
-    return any(_key(leaf) in index or _in_parts(leaf, index) for leaf in leaves)
+    return any(_split((), leaf, index, values) for leaf in leaves)
 
 
 def _tells(array: np.ndarray) -> bool:
@@ -50,7 +52,8 @@ def pairs(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) ->
     for path, leaf in _told(given).items():
         whole = _link(Link("", path, leaf.shape), leaf, index, values)
         links += [whole] if whole else _split(path, leaf, index, values)
-    return _once(links, values)
+    links, twice = _once(_likely(links), values)
+    return links + _left_over(links, twice, values)
 
 
 def _told(given: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray]:
@@ -123,10 +126,8 @@ def layouts(link: Link, tensor: np.ndarray, leaf: np.ndarray) -> Iterator[Link]:
             yield replace(link, perm=perm, flip=window, how=f"axes {perm}, flipped, {HOW}")
     for perm in perms:
         moved = tensor.transpose(perm)
-        if moved.shape != leaf.shape:
-            continue
         for axis in axes:
-            order = reordered(moved, leaf, axis)
+            order = reordered(moved, leaf.reshape(moved.shape), axis)
             if order is not None:
                 taken = (perm[axis], tuple(map(int, order)))
                 kept = perm if perm != axes else ()
@@ -134,27 +135,29 @@ def layouts(link: Link, tensor: np.ndarray, leaf: np.ndarray) -> Iterator[Link]:
                 yield replace(link, perm=kept, order=taken, how=how)
 
 
-Part = tuple[tuple[int, int, int], np.ndarray]
-
-
-def _parts(leaf: np.ndarray, index: Index) -> Iterator[list[Part]]:
-    """The ways in which tensors lie in one leaf: stacked on an axis, or in a row, of any widths."""
+def _split(
+    path: Path, leaf: np.ndarray, index: Index, values: Mapping[str, np.ndarray]
+) -> list[Link]:
+    """Links of the tensors that lie in one leaf: stacked on an axis, or in a row, of any widths."""
     sizes = {key[0] for key in index}
     for axis, length in enumerate(leaf.shape):
-        slices = np.moveaxis(leaf, axis, 0).reshape(length, -1)
-        low, high, each = slices.min(1), slices.max(1), slices.shape[1]
+        each = leaf.size // length
         widths = sorted({s // each for s in sizes if s % each == 0 and s < leaf.size}, reverse=True)
+        found: dict[tuple[int, int], Link | None] = {}
 
-        def held(start: int, stop: int, low=low, high=high, each=each) -> bool:
-            part = slice(start, stop)
-            return ((stop - start) * each, float(low[part].min()), float(high[part].max())) in index
+        def held(start: int, stop: int, axis=axis, found=found) -> bool:
+            if (start, stop) not in found:
+                block = leaf[(slice(None),) * axis + (slice(start, stop),)]
+                block = block.squeeze(axis) if stop - start == 1 else block
+                link = Link("", path, block.shape, part=(axis, start, stop))
+                found[start, stop] = _link(link, block, index, values)
+            return found[start, stop] is not None
 
-        if cuts := _cut(length, widths, held):
-            yield [
-                ((axis, start, stop), block.squeeze(axis) if stop - start == 1 else block)
-                for start, stop in itertools.pairwise(cuts)
-                for block in (leaf[(slice(None),) * axis + (slice(start, stop),)],)
-            ]
+        cuts = _cut(length, widths, held)
+        if len(cuts) > 2:
+            links = [found[span] for span in itertools.pairwise(cuts)]
+            return [link for link in links if link]
+    return []
 
 
 def _cut(length: int, widths: list[int], held: Callable[[int, int], bool]) -> list[int]:
@@ -173,30 +176,46 @@ def _cut(length: int, widths: list[int], held: Callable[[int, int], bool]) -> li
     return []
 
 
-def _in_parts(leaf: np.ndarray, index: Index) -> bool:
-    return next(_parts(leaf, index), None) is not None
+def _likely(links: list[Link]) -> list[Link]:
+    """Links so that of several leaves with one tensor's numbers the likeliest comes first."""
+
+    def likeness(link: Link) -> float:
+        beside = [x for x in links if x.jax[:-1] == link.jax[:-1] and x.jax != link.jax]
+        near = sum(sum(_ends(x.torch, link.torch)) for x in beside) / (len(beside) or 1)
+        return near + _ends("/".join(link.jax), link.torch)[1]
+
+    place = {id(link): number for number, link in enumerate(links)}
+    alone = {name for name, often in Counter(x.torch for x in links).items() if often == 1}
+    return sorted(links, key=lambda x: (0.0 if x.torch in alone else -likeness(x), place[id(x)]))
 
 
-def _split(
-    path: Path, leaf: np.ndarray, index: Index, values: Mapping[str, np.ndarray]
-) -> list[Link]:
-    for parts in _parts(leaf, index):
-        found = [
-            _link(Link("", path, block.shape, part=span), block, index, values)
-            for span, block in parts
-        ]
-        if all(found):
-            return [link for link in found if link]
-    return []
+def _ends(one: str, two: str) -> tuple[int, int]:
+    """How many letters two names begin, and end, alike with."""
+    return len(commonprefix([one, two])), len(commonprefix([one[::-1], two[::-1]]))
 
 
-def _once(links: Iterable[Link], values: Mapping[str, np.ndarray]) -> list[Link]:
-    """Of links whose tensor, or some of its elements, has been taken, none."""
+def _once(links: Iterable[Link], values: Mapping[str, np.ndarray]) -> tuple[list[Link], list[Link]]:
+    """Links of which none has a tensor's elements that another has; and the others."""
     taken: dict[str, np.ndarray] = {}
-    kept = []
+    kept, twice = [], []
     for link in links:
         used = link.taken(taken.setdefault(link.torch, np.zeros(values[link.torch].shape, bool)))
-        if not used.any():
-            used[...] = True
-            kept.append(link)
-    return kept
+        (twice if used.any() else kept).append(link)
+        used[...] = True
+    return kept, twice
+
+
+def _left_over(
+    links: list[Link], twice: list[Link], values: Mapping[str, np.ndarray]
+) -> list[Link]:
+    """Where a leaf holds what another has, the tensor of that shape that is in no leaf."""
+    missing = [name for name in values if name not in {link.torch for link in links}]
+    found = []
+    for link in twice:
+        shape = values[link.torch].shape
+        fits = [name for name in missing if values[name].shape == shape and not link.rows]
+        if fits:
+            name = max(fits, key=lambda name: sum(_ends(name, link.torch)))
+            missing.remove(name)
+            found.append(replace(link, torch=name, how=f"{link.how}; in no other leaf"))
+    return found

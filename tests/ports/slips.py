@@ -64,7 +64,7 @@ def planted(twin: Twin, leaves: Mapping[str, Change]) -> Twin:
 
 def _named(path: tuple[Any, ...]) -> str:
     keys = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path]
-    return "/".join(key for key in keys if key not in ("params", "batch_stats", "value"))
+    return "/".join(keys).removeprefix("params/").removeprefix("batch_stats/")
 
 
 def of(leaf: str, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, Change]:
