@@ -81,10 +81,14 @@ def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
 
     def slip(link: Link, right: np.ndarray, kind: str, how: str) -> Slip:
         value = link.of(leaves[link.jax])
-        found = relation(right, value) or Relation(kind, how, value)
+        # Heads are split off an axis: what was done is said of it whole.
+        merged = ((len(value), -1), (-1, *value.shape[-1:])) if kind != "flipped" else ()
+        shapes = (value.shape, *merged)
+        found = (relation(right.reshape(shape), value.reshape(shape)) for shape in shapes)
+        found = next(filter(None, found), None) or Relation(kind, how, value)
         bare = replace(link, perm=(), order=None, flip=(), split=())
-        return Slip(next(layouts(bare, link.taken(state[link.torch]), right), link), right, value,
-                    found)  # fmt: skip
+        wanted = next(layouts(bare, link.taken(state[link.torch]), right), link)
+        return Slip(wanted, right, value, replace(found, value=value))
 
     for link in links:
         value = link.of(leaves[link.jax])
@@ -115,11 +119,29 @@ def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
             wanted = [replace(link, order=(0, tuple(map(int, order)))) for link in group]
             yield [slip(link, link.forward(state[link.torch]), "reordered", named(order))
                    for link in wanted]  # fmt: skip
+    yield from _joined(links, leaves)
     for link in links:
         value = link.of(leaves[link.jax])
         for axis, length in enumerate(value.shape):
             for order in _orders(length):
                 yield [slip(link, np.take(value, order, axis), "reordered", named(order))]
+
+
+def _joined(links: list[Link], leaves: Leaves) -> Iterator[list[Slip]]:
+    """A leaf that several tensors make, its slices in another order."""
+    parts: dict[Path, list[Link]] = {}
+    for link in links:
+        if link.part:
+            parts.setdefault(link.jax, []).append(link)
+    for path, group in parts.items():
+        value, axis = leaves[path], group[0].part[0] if group[0].part else 0
+        names = list(dict.fromkeys(link.torch for link in group))
+        whole = replace(group[0], shape=value.shape, part=None, rows=None, order=None, split=())
+        for order in _orders(value.shape[axis]):
+            right = np.take(value, order, axis)
+            how = f"{', '.join(names)} in a row, {named(np.argsort(order))} along axis {axis}"
+            made = f"concatenate([{', '.join(names)}]), its axis {axis} in PyTorch's order"
+            yield [Slip(whole, right, value, Relation("joined", how, value), made)]
 
 
 def _layouts(tensor: np.ndarray, value: np.ndarray) -> Iterator[tuple[np.ndarray, str, str]]:
@@ -142,8 +164,9 @@ def _orders(length: int) -> Iterator[np.ndarray]:
     """Orders of so many rows that a port may want: blocks exchanged, or taken in turns."""
     rows = np.arange(length)
     counts = [count for count in range(2, length) if length % count == 0]
-    for count in counts:
-        yield rows.reshape(count, -1).T.ravel()
+    for wide in (1, *counts):
+        for count in (c for c in counts if length % (c * wide) == 0 and c * wide < length):
+            yield rows.reshape(count, -1, wide).swapaxes(0, 1).ravel()
     for count in (c for c in counts if c <= ORDERED):
         for order in itertools.permutations(range(count)):
             yield rows.reshape(count, -1)[list(order)].ravel()
@@ -162,4 +185,5 @@ def _taken(one: Link, two: Link, leaves: Leaves) -> Slip:
     """A leaf that holds what belongs into it only after another has taken its place."""
     right, value = two.of(leaves[two.jax]), one.of(leaves[one.jax])
     wanted = replace(two, jax=one.jax, part=one.part)
-    return Slip(wanted, right, value, Relation("another", one.expression, value))
+    kind = "rows" if one.torch == two.torch else "another"
+    return Slip(wanted, right, value, Relation(kind, one.expression, value))

@@ -6,7 +6,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from os.path import commonprefix
 
 import numpy as np
 
@@ -53,7 +52,17 @@ def pairs(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) ->
         whole = _link(Link("", path, leaf.shape), leaf, index, values)
         links += [whole] if whole else _split(path, leaf, index, values)
     links, twice = _once(_likely(links), values)
-    return links + _left_over(links, twice, values)
+    links += _left_over(links, twice, values)
+    linked = {link.torch for link in links} | {link.jax for link in links}
+    left = {name: value for name, value in values.items() if name not in linked}
+    for path, leaf in _told(given).items() if left else ():
+        if path not in linked:
+            index = _index(left, {path: leaf})
+            along = (_Along(path, leaf, axis, index, left) for axis in range(leaf.ndim))
+            found = next((found for each in along if (found := each.partly())), [])
+            links += found
+            left = {name: v for name, v in left.items() if name not in {x.torch for x in found}}
+    return links
 
 
 def _told(given: Mapping[Path, np.ndarray]) -> dict[Path, np.ndarray]:
@@ -135,32 +144,89 @@ def layouts(link: Link, tensor: np.ndarray, leaf: np.ndarray) -> Iterator[Link]:
                 yield replace(link, perm=kept, order=taken, how=how)
 
 
+class _Along:
+    """What tensors lie in one leaf along an axis, looked up piece by piece."""
+
+    def __init__(
+        self,
+        path: Path,
+        leaf: np.ndarray,
+        axis: int,
+        index: Index,
+        values: Mapping[str, np.ndarray],
+    ):
+        self.path, self.leaf, self.axis, self.index, self.values = path, leaf, axis, index, values
+        self.each = leaf.size // leaf.shape[axis]  # elements of a slice
+        sizes = {key[0] for key in index if key[0] % self.each == 0 and key[0] < leaf.size}
+        self.widths = sorted((size // self.each for size in sizes), reverse=True)
+        self.found: dict[tuple[int, int], Link | None] = {}
+
+    def piece(self, start: int, stop: int) -> Link:
+        """The link of a piece, its tensor open."""
+        block = self.leaf[(slice(None),) * self.axis + (slice(start, stop),)]
+        shape = block.squeeze(self.axis).shape if stop - start == 1 else block.shape
+        return Link("", self.path, shape, part=(self.axis, start, stop))
+
+    def link(self, start: int, stop: int) -> Link | None:
+        if (start, stop) not in self.found:
+            piece = self.piece(start, stop)
+            self.found[start, stop] = _link(piece, piece.of(self.leaf), self.index, self.values)
+        return self.found[start, stop]
+
+    def whole(self) -> list[Link]:
+        """The links of pieces that make up the leaf; none if nothing does."""
+        cuts = _cut(self.leaf.shape[self.axis], self.widths, self.link)
+        links = [self.link(*span) for span in itertools.pairwise(cuts)] if len(cuts) > 2 else []
+        return [link for link in links if link]
+
+    def partly(self) -> list[Link]:
+        """The same, where some pieces are known and tensors of their shape fill the gaps."""
+        links: list[Link] = []
+        gaps: list[tuple[int, int]] = []
+        at, length = 0, self.leaf.shape[self.axis]
+        while at < length:
+            fits = (wide for wide in self.widths if at + wide <= length)
+            found = next((link for wide in fits if (link := self.link(at, at + wide))), None)
+            if found and found.part:
+                links.append(found)
+                at = found.part[2]
+            else:
+                start = gaps.pop()[0] if gaps and gaps[-1][1] == at else at
+                at += 1
+                gaps.append((start, at))
+        if not links or any(link.rows for link in links):
+            return []
+        known = {link.torch for link in links}
+        fits = [n for n, v in self.values.items() if n not in known and v.ndim == self._ndim(links)]
+        for start, stop in gaps:
+            size = (stop - start) * self.each
+            count = next((c for c in range(1, stop - start + 1) if (stop - start) % c == 0 and any(
+                self.values[name].size * c == size for name in fits)), 0)  # fmt: skip
+            wide = (stop - start) // count if count else 0
+            for begin in range(start, stop, wide) if wide else ():
+                here = [n for n in fits if self.values[n].size == wide * self.each]
+                if not here:
+                    return []
+                name = max(here, key=lambda name: sum(_ends(name, links[0].torch)))
+                fits.remove(name)
+                piece = self.piece(begin, begin + wide)
+                links.append(replace(links[0], torch=name, shape=piece.shape, part=piece.part))
+        covered = sum(link.part[2] - link.part[1] for link in links if link.part)
+        return links if covered == length else []
+
+    def _ndim(self, links: list[Link]) -> int:
+        return self.values[links[0].torch].ndim
+
+
 def _split(
     path: Path, leaf: np.ndarray, index: Index, values: Mapping[str, np.ndarray]
 ) -> list[Link]:
     """Links of the tensors that lie in one leaf: stacked on an axis, or in a row, of any widths."""
-    sizes = {key[0] for key in index}
-    for axis, length in enumerate(leaf.shape):
-        each = leaf.size // length
-        widths = sorted({s // each for s in sizes if s % each == 0 and s < leaf.size}, reverse=True)
-        found: dict[tuple[int, int], Link | None] = {}
-
-        def held(start: int, stop: int, axis=axis, found=found) -> bool:
-            if (start, stop) not in found:
-                block = leaf[(slice(None),) * axis + (slice(start, stop),)]
-                block = block.squeeze(axis) if stop - start == 1 else block
-                link = Link("", path, block.shape, part=(axis, start, stop))
-                found[start, stop] = _link(link, block, index, values)
-            return found[start, stop] is not None
-
-        cuts = _cut(length, widths, held)
-        if len(cuts) > 2:
-            links = [found[span] for span in itertools.pairwise(cuts)]
-            return [link for link in links if link]
-    return []
+    along = (_Along(path, leaf, axis, index, values) for axis in range(leaf.ndim))
+    return next((found for each in along if (found := each.whole())), [])
 
 
-def _cut(length: int, widths: list[int], held: Callable[[int, int], bool]) -> list[int]:
+def _cut(length: int, widths: list[int], held: Callable[[int, int], object]) -> list[int]:
     """Where to cut a length so that every piece is held, the widest first; [] for nowhere."""
     cuts, tried = [0], [iter(widths)]
     while tried:
@@ -191,7 +257,12 @@ def _likely(links: list[Link]) -> list[Link]:
 
 def _ends(one: str, two: str) -> tuple[int, int]:
     """How many letters two names begin, and end, alike with."""
-    return len(commonprefix([one, two])), len(commonprefix([one[::-1], two[::-1]]))
+
+    def alike(one: Iterable[str], two: Iterable[str]) -> int:
+        both = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False))
+        return sum(1 for _ in both)
+
+    return alike(one, two), alike(reversed(one), reversed(two))
 
 
 def _once(links: Iterable[Link], values: Mapping[str, np.ndarray]) -> tuple[list[Link], list[Link]]:

@@ -65,12 +65,14 @@ class Slip:
       right: what should be there.
       value: what the porter gives there.
       relation: what it is instead, if that is known.
+      joined: where several tensors are to lie in it, the line that puts them there.
     """
 
     link: Link
     right: np.ndarray
     value: np.ndarray
     relation: Relation | None
+    joined: str = ""
 
     @property
     def line(self) -> str:
@@ -128,7 +130,8 @@ def _found(
             if other is link or value.shape != theirs.shape:
                 continue
             if same(value, theirs):
-                return Relation("another", other.source, value)
+                kind = "rows" if other.torch == link.torch else "another"
+                return Relation(kind, other.source, value)
             turned = relation(value, theirs)
             if turned and turned.kind in ("transposed", "flipped", "reordered"):
                 return Relation("another", f"{other.source}, {turned.text}", turned.value)
