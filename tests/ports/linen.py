@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as fnn
 import jax
 import jax.numpy as jnp
@@ -58,7 +60,7 @@ class FlaxAttention(fnn.Module):
     """Flax's own attention, beside separate projections."""
 
     @fnn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> Any:
         return fnn.MultiHeadDotProductAttention(HEADS)(x, x)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import torch
@@ -17,7 +19,7 @@ from tests.ports.scanned import Layers
 D = 12
 
 
-def put(linear: nnx.Linear | nnx.Conv, s: Values, name: str) -> None:
+def put(linear: Any, s: Values, name: str) -> None:
     """A dense layer's or a convolution's weights, in Flax's layout."""
     weight = s[f"{name}.weight"]
     linear.kernel[...] = jnp.asarray(weight.transpose(*range(2, weight.ndim), 1, 0))
@@ -25,7 +27,7 @@ def put(linear: nnx.Linear | nnx.Conv, s: Values, name: str) -> None:
         linear.bias[...] = jnp.asarray(s[f"{name}.bias"])
 
 
-def put_norm(norm: nnx.LayerNorm | nnx.GroupNorm, s: Values, name: str) -> None:
+def put_norm(norm: Any, s: Values, name: str) -> None:
     norm.scale[...] = jnp.asarray(s[f"{name}.weight"])
     norm.bias[...] = jnp.asarray(s[f"{name}.bias"])
 
@@ -99,11 +101,10 @@ def scanned_from(s: Values) -> ScanLayers:
     def every(name: str) -> jax.Array:
         return jnp.stack([jnp.asarray(s[f"layers.{i}.{name}"].T) for i in range(3)])
 
-    model.layers.norm.scale[...], model.layers.norm.bias[...] = (
-        every("norm.weight"),
-        every("norm.bias"),
-    )
-    for linear, name in ((model.layers.up, "up"), (model.layers.down, "down")):
+    norm: Any = model.layers.norm
+    norm.scale[...], norm.bias[...] = every("norm.weight"), every("norm.bias")
+    linears: list[tuple[Any, str]] = [(model.layers.up, "up"), (model.layers.down, "down")]
+    for linear, name in linears:
         linear.kernel[...], linear.bias[...] = every(f"{name}.weight"), every(f"{name}.bias")
     return model
 
@@ -163,8 +164,7 @@ class Tagger(nn.Module):
     def __init__(self):
         super().__init__()
         self.rnn = nn.LSTM(5, 6, batch_first=True)
-        nn.init.zeros_(self.rnn.bias_ih_l0)
-        self.rnn.bias_ih_l0.requires_grad_(False)
+        nn.init.zeros_(self.rnn.get_parameter("bias_ih_l0")).requires_grad_(False)
         self.head = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,9 +182,10 @@ class NnxTagger(nnx.Module):
 
 def tagger_from(s: Values) -> NnxTagger:
     model = NnxTagger(nnx.Rngs(0))
-    model.rnn.cell.dense_i.kernel[...] = jnp.asarray(s["rnn.weight_ih_l0"].T)
-    model.rnn.cell.dense_h.kernel[...] = jnp.asarray(s["rnn.weight_hh_l0"].T)
-    model.rnn.cell.dense_h.bias[...] = jnp.asarray(s["rnn.bias_hh_l0"])
+    cell: Any = model.rnn.cell
+    cell.dense_i.kernel[...] = jnp.asarray(s["rnn.weight_ih_l0"].T)
+    cell.dense_h.kernel[...] = jnp.asarray(s["rnn.weight_hh_l0"].T)
+    cell.dense_h.bias[...] = jnp.asarray(s["rnn.bias_hh_l0"])
     put(model.head, s, "head")
     return model
 
@@ -215,7 +216,7 @@ class NnxAttended(nnx.Module):
 
 def attended_from(s: Values) -> NnxAttended:
     model = NnxAttended(nnx.Rngs(0))
-    at = model.attention
+    at: Any = model.attention
     for linear, name in ((at.query, "q"), (at.key, "k"), (at.value, "v")):
         linear.kernel[...] = jnp.asarray(s[f"{name}.weight"].T.reshape(D, 3, 4))
         linear.bias[...] = jnp.asarray(s[f"{name}.bias"].reshape(3, 4))
@@ -248,9 +249,9 @@ class NnxMixture(nnx.Module):
         self.g, self.b = (nnx.Param(jnp.asarray(s[f"norm.{n}"])) for n in ("weight", "bias"))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = layer_norm({"g": self.g[...], "b": self.b[...]}, x) @ self.w
+        y = layer_norm({"g": self.g[...], "b": self.b[...]}, x) @ self.w[...]
         weights = jax.nn.softmax(jnp.einsum("bd,kd->bk", y, self.codebook[...]))
-        return x + weights @ self.codebook
+        return x + weights @ self.codebook[...]
 
 
 _torch, _s = trained(Mixture)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +19,7 @@ D, H = 5, 6
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], **options: object):
+    def __init__(self, kind: Callable[..., nn.Module], **options: Any):
         super().__init__()
         self.rnn = kind(D, H, batch_first=True, **options)
         self.head = nn.Linear(2 * H if options.get("bidirectional") else H, 3)

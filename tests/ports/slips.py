@@ -59,8 +59,10 @@ SLIPS = [
         "taken in turns",
         of("wi", in_turns(2, axis=1)),
         (
-            "wi is gate_proj.weight, up_proj.weight in a row, interleaved,"
-            " 2 blocks of 10 taken in turns along axis 1",
+            (
+                "wi is gate_proj.weight, up_proj.weight in a row, interleaved,"
+                " 2 blocks of 10 taken in turns along axis 1"
+            ),
         ),
         "WT-01",
     ),
@@ -204,8 +206,10 @@ SLIPS = [
         "by head",
         of("qkv", in_turns(3, 4, 1)),
         (
-            "qkv is q_proj.weight, k_proj.weight, v_proj.weight in a row, interleaved,"
-            " 3 blocks of 12 taken in turns, 4 at a time along axis 1",
+            (
+                "qkv is q_proj.weight, k_proj.weight, v_proj.weight in a row, interleaved,"
+                " 3 blocks of 12 taken in turns, 4 at a time along axis 1"
+            ),
         ),
         "WT-01",
     ),
@@ -245,8 +249,10 @@ SLIPS = [
         "channels first",
         of("patch/kernel", lambda k: k.reshape(16, 3, 12).swapaxes(0, 1).reshape(k.shape)),
         (
-            "patch/kernel is patch_embed.weight, interleaved,"
-            " 16 blocks of 3 taken in turns along axis 0",
+            (
+                "patch/kernel is patch_embed.weight, interleaved,"
+                " 16 blocks of 3 taken in turns along axis 0"
+            ),
         ),
         "WT-01",
     ),
