@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from compare.weights import by_value
+from compare.weights.alike import beside
 from compare.weights.by_order import by_order
 from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
 from compare.weights.map import Order, WeightMap
@@ -120,6 +121,13 @@ def build(
         )
         if own.laid:
             told = [_laid(link, leaves[link.torch], kinds) for link in told]
+        left = {path: own.given[path] for path in shapes if path in own.given}
+        taken = {*met, *(link.jax for link in told)}
+        told += beside(
+            links + told,
+            {n: own.values[n] for n in lacking if n not in {link.torch for link in told}},
+            {path: leaf for path, leaf in left.items() if path not in taken},
+        )
         links += told
         met |= {link.jax: link.torch for link in told}
         differences += _uncovered(told, leaves)

@@ -22,12 +22,15 @@ Index = dict[Key, list[tuple[str, tuple[int, int] | None, int]]]
 
 def common(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) -> bool:
     """Whether some leaf holds the numbers of some tensor, so that one was made from the other."""
-    leaves = _told(given).values()
+    leaves = _told(given)
     whole = _index(values, given, blocks=False)
-    if any(_key(leaf) in whole for leaf in leaves):
+    if any(_key(leaf) in whole for leaf in leaves.values()):
         return True
     index = _index(values, given)
-    return any(_split((), leaf, index, values) for leaf in leaves)
+    return any(
+        _link(Link("", path, leaf.shape), leaf, index, values) or _split(path, leaf, index, values)
+        for path, leaf in leaves.items()
+    )
 
 
 def _tells(array: np.ndarray) -> bool:

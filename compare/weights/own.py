@@ -78,9 +78,9 @@ class Slip:
     def line(self) -> str:
         """The leaf, the tensor, and what is wrong."""
         if self.relation is None:
-            return f"{shown(self.link)} is not {self.link.torch}, nor made from it: never loaded?"
+            return f"{shown(self.link)} is not {self.link.source}, nor made from it: never loaded?"
         text, of = self.relation.text, self.relation.kind in OF
-        return f"{shown(self.link)} is {f'{self.link.torch}, {text}' if of else text}"
+        return f"{shown(self.link)} is {f'{self.link.source}, {text}' if of else text}"
 
     def into(self, leaves: dict[Path, np.ndarray]) -> None:
         """Puts what the porter gives in the place of what was carried over."""

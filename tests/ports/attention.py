@@ -65,6 +65,25 @@ fused_params = {
 fused = Twin(torch=_torch, jax=(fused_apply, fused_params), inputs=x)
 
 
+class Unbiased(SelfAttention):
+    """Its biases start at zero."""
+
+    def __init__(self):
+        super().__init__()
+        for layer in (*self.projections(), self.out_proj):
+            nn.init.zeros_(layer.bias)
+
+
+_zero, _z = fresh(Unbiased)
+fused_initial_params = {
+    "qkv": np.concatenate([_z[f"{n}_proj.weight"].T for n in "qkv"], 1),
+    "b_qkv": np.concatenate([_z[f"{n}_proj.bias"] for n in "qkv"]),
+    "o": _z["out_proj.weight"].T,
+    "b_o": _z["out_proj.bias"],
+}
+fused_initial = Twin(torch=_zero, jax=(fused_apply, fused_initial_params), inputs=x)
+
+
 # A tensor of (3, heads, d, head), contracted at once.
 def per_head_apply(p: dict, x: jax.Array) -> jax.Array:
     q, k, v = jnp.einsum("btd,shde->sbthe", x, p["wqkv"]) + p["bqkv"][:, None, None]

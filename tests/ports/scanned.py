@@ -109,6 +109,23 @@ def kernel(s: Values, name: str) -> Values:
     return {"kernel": s[f"{name}.weight"].T, "bias": s[f"{name}.bias"]}
 
 
+# And with PyTorch's initial ones and zeros.
+_initial, _i = fresh(Layers)
+scan_initial_params = {
+    "embed": dense(_i, "embed"),
+    "layers": {
+        "g": stacked(_i, "norm.weight"),
+        "b": stacked(_i, "norm.bias"),
+        "w_up": stacked(_i, "up.weight"),
+        "b_up": stacked(_i, "up.bias"),
+        "w_down": stacked(_i, "down.weight"),
+        "b_down": stacked(_i, "down.bias"),
+    },
+    "head": dense(_i, "head"),
+}
+scan_initial = Twin(torch=_initial, jax=(scan_apply, scan_initial_params), inputs=x)
+
+
 linen_scan_params = {
     "embed": kernel(_s, "embed"),
     "layers": {

@@ -439,7 +439,7 @@ SLIPS = [
         "eqx/attended",
         "transposed",
         of("attention/key_proj/weight", turned),
-        ("attention/key_proj/weight is attn.in_proj_weight, transposed",),
+        ("attention/key_proj/weight is attn.in_proj_weight[8:16], transposed",),
         "WT-01",
     ),
     Slip(

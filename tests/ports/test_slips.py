@@ -13,7 +13,6 @@ from tests.ports.test_ports import PORTS
 # What is seen, and not yet named.
 WAITING = {
     "recurrent/gru: biases summed": "bh is all 0, and tells of no tensor that it was",
-    "attention/block: untransposed": "biases of zeros, packed in PyTorch, are not told apart",
 }
 
 
