@@ -1,4 +1,4 @@
-"""Leaves of one number throughout, which no values tell: paired by what lies beside them."""
+"""Leaves of few numbers, or of one throughout: paired by what lies beside them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from compare.weights.link import Link, Path, place_of
-from compare.weights.relation import same
+from compare.weights.relation import same, telling
 
-HOW = "alike throughout, as the weights beside it"
+HOW = "as the weights beside it"
 
 
 def beside(
@@ -26,10 +26,10 @@ def beside(
       given: JAX's leaves that have none.
 
     Returns:
-      Links of tensors and leaves that hold one number only, where no other pairing is possible.
+      Links of tensors and leaves of equal numbers, where no other pairing is possible.
     """
-    ours = {name: value for name, value in values.items() if _flat(value)}
-    theirs = {path: leaf for path, leaf in given.items() if _flat(leaf)}
+    ours = {name: value for name, value in values.items() if _mute(value)}
+    theirs = {path: leaf for path, leaf in given.items() if _mute(leaf)}
     found: list[Link] = []
     for way in (_split, _packed, _stacked):
         made = way(links, ours, theirs)
@@ -40,8 +40,9 @@ def beside(
     return found
 
 
-def _flat(array: np.ndarray) -> bool:
-    return array.size > 0 and array.ndim > 0 and bool(np.all(array == array.flat[0]))
+def _mute(array: np.ndarray) -> bool:
+    """Whether an array's numbers are too few, or all alike."""
+    return array.size > 0 and array.ndim > 0 and not telling(array)
 
 
 def _split(
@@ -76,16 +77,15 @@ def _packed(
     for path, leaf in theirs.items():
         for weight, parts in weights.items():
             made = [
-                Link(name, path, (link.part[2] - link.part[1],), how=HOW, part=(0, *link.part[1:]))
+                Link(name, path, value.shape, how=HOW, part=(0, start, stop))
                 for link in parts
-                if link.part
+                for _, start, stop in [link.part or (0, 0, 0)]
                 for name, value in ours.items()
                 if place_of(name)[0] == place_of(link.torch)[0]
-                and value.shape == (link.part[2] - link.part[1],)
-                and value.flat[0] == leaf.flat[0]
+                and same(value.ravel(), leaf[start:stop].ravel())
             ]
-            size = sum(link.shape[0] for link in made)
-            if weight[:-1] == path[:-1] and len(made) == len(parts) and leaf.shape == (size,):
+            ends = max(link.part[2] for link in parts if link.part)
+            if weight[:-1] == path[:-1] and len(made) == len(parts) and len(leaf) == ends:
                 ways.setdefault(path, []).append(made)
     sole = [made[0] for made in ways.values() if len(made) == 1]
     names = [link.torch for made in sole for link in made]
@@ -104,13 +104,14 @@ def _stacked(
     kinds: dict[tuple[tuple[int, ...], float], list[list[str]]] = {}
     for items in lists.values():
         names = [items[number] for number in sorted(items)]
-        alike = {(ours[name].shape, float(ours[name].flat[0])) for name in names}
+        alike = {(ours[name].shape, float(x)) for name in names for x in ours[name].flat}
         if len(names) > 1 and len(alike) == 1:
             shape, number = alike.pop()
             kinds.setdefault(((len(names), *shape), number), []).append(names)
     leaves: dict[tuple[tuple[int, ...], float], list[Path]] = {}
     for path, leaf in theirs.items():
-        leaves.setdefault((leaf.shape, float(leaf.flat[0])), []).append(path)
+        if np.all(leaf == leaf.flat[0]):
+            leaves.setdefault((leaf.shape, float(leaf.flat[0])), []).append(path)
     return [
         Link(name, leaves[kind][0], kind[0][1:], how=HOW, part=(0, at, at + 1))
         for kind, found in kinds.items()

@@ -7,9 +7,19 @@ import pytest
 from compare import Twin
 from compare.api import find
 from compare.ladder.verdict import SAME
-from tests.ports import attention, convolution, eqx, linen, nnx, plain, recurrent, scanned
+from tests.ports import (
+    attention,
+    conditioned,
+    convolution,
+    eqx,
+    linen,
+    nnx,
+    plain,
+    recurrent,
+    scanned,
+)
 
-FILES = (plain, recurrent, attention, convolution, scanned, linen, nnx, eqx)
+FILES = (plain, recurrent, attention, convolution, conditioned, scanned, linen, nnx, eqx)
 PORTS = {
     f"{file.__name__.rpartition('.')[2]}/{name}": value
     for file in FILES
@@ -37,6 +47,7 @@ WAITING = {
     "attention/encoder": "arange in float32, beside what is lifted: lax.mul refuses the two types",
     "convolution/excited": "a layer's value (n, c, 1, 1) beside (n, c)",
     "eqx/convolved": "a pool of one example inside vmap has a unit axis more",
+    "conditioned/branches": "one relu of the port is two of PyTorch's, and is held to the first",
     "convolution/stack": "`(apply, variables)` cannot return new running statistics",
     "nnx/tagger": "a frozen bias of zeros is moved before the models are compared",
 }
