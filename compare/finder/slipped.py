@@ -32,6 +32,8 @@ CODES = {
     "constant": "WT-04",
     "part": "WT-04",
     "another": "WT-05",
+    "rows": "WT-05",
+    "joined": "WT-01",
     "lost": "RNN-02",
     "summed": "RNN-04",
 }
@@ -45,6 +47,8 @@ OWN = {
     ("flipped", "ConvTranspose3d"): "CT-01",
     ("reordered", "LSTM"): "RNN-01",
     ("reordered", "GRU"): "RNN-09",
+    ("rows", "LSTM"): "RNN-01",
+    ("rows", "GRU"): "RNN-09",
 }
 
 
@@ -73,7 +77,7 @@ def slipped(
     )  # fmt: skip
     if relation is not None:
         code = OWN.get((relation.kind, layer), CODES[relation.kind])
-        fix = Edit(f"{shown(link)} = {link.expression}", "", lambda: None)
+        fix = Edit(f"{shown(link)} = {slip.joined or link.expression}", "", lambda: None)
         found.cause = Cause(catalogue()[code], fix, before, after)
 
 

@@ -1,13 +1,15 @@
 """The porter's weights read otherwise, until the forward passes agree.
 
-Where plain functions hold the weights, no name says in which layout a leaf is wanted: only what the
-program does with it. So where the outputs differ, each leaf is tried in the other layouts that its
-values may have, and in the place of those of its shape; the program is compiled once.
+Where values alone tell what a leaf is, as in plain functions, nothing says in which layout it is
+wanted: only what the program does with it. So where the outputs differ, each leaf is tried in the
+other layouts that its values may have, and in the place of those of its shape; the program is
+compiled once.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -16,12 +18,14 @@ import numpy as np
 from compare.finder.replay import compared
 from compare.ladder.pair import REFERENCE, Pair
 from compare.layout import align
-from compare.weights.by_value import layouts
-from compare.weights.link import Link, Path
+from compare.weights.by_value import HOW, layouts
+from compare.weights.link import Link, Path, place_of
 from compare.weights.own import Slip
+from compare.weights.relation import MOST as AXES
 from compare.weights.relation import Relation, named, relation
 
-MOST = 400  # trials
+MOST = 1000  # trials
+ORDERED = 4  # gates, heads or projections whose orders are all tried
 
 Leaves = dict[Path, np.ndarray]
 
@@ -71,18 +75,33 @@ def _put(slip: Slip, changed: Leaves, leaves: Leaves) -> None:
 
 
 def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
-    """One leaf in another layout; then two leaves, or parts of some, in each other's place."""
-    links = [link for link in pair.weights.links if link.jax in leaves]
+    """One leaf in another layout; leaves in each other's place; a layer's leaves in one order."""
+    links = [link for link in pair.weights.links if link.jax in leaves and HOW in link.how]
+    state = pair.given.state
+
+    def slip(link: Link, right: np.ndarray, kind: str, how: str) -> Slip:
+        value = link.of(leaves[link.jax])
+        # Heads are split off an axis: what was done is said of it whole.
+        merged = ((len(value), -1), (-1, *value.shape[-1:])) if kind != "flipped" else ()
+        shapes = (value.shape, *merged)
+        found = (relation(right.reshape(shape), value.reshape(shape)) for shape in shapes)
+        found = next(filter(None, found), None) or Relation(kind, how, value)
+        bare = replace(link, perm=(), order=None, flip=(), split=())
+        wanted = next(layouts(bare, link.taken(state[link.torch]), right), link)
+        return Slip(wanted, right, value, replace(found, value=value))
+
     for link in links:
-        value, tensor = link.of(leaves[link.jax]), pair.given.state[link.torch]
-        bare = replace(link, perm=(), order=None, flip=())
-        for right, how in _layouts(link, value):
-            found = relation(right, value) or Relation("reordered", how, value)
-            wanted = next(layouts(bare, tensor[slice(*link.rows or (None,))], right), link)
-            yield [Slip(wanted, right, value, found)]
+        value = link.of(leaves[link.jax])
+        for right, kind, how in _layouts(link.taken(state[link.torch]), value):
+            yield [slip(link, right, kind, how)]
     by_shape: dict[tuple[int, ...], list[Link]] = {}
     for link in links:
         by_shape.setdefault(link.shape, []).append(link)
+    for group in by_shape.values():
+        places = sorted(group, key=lambda link: _counted(link.jax))
+        if moved := [_taken(two, one, leaves) for one, two in zip(group, places, strict=True)
+                     if one is not two]:  # fmt: skip
+            yield moved
     near = [
         (abs(i - j), one, two)
         for group in by_shape.values()
@@ -90,42 +109,81 @@ def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
     ]
     for _, one, two in sorted(near, key=lambda pair: pair[0]):
         yield [_taken(one, two, leaves), _taken(two, one, leaves)]
+    layers: dict[tuple[str, int], list[Link]] = {}
+    for link in links:
+        if not (link.rows or link.split or (link.order and link.order[0])):
+            name, rows = place_of(link.torch)[0], len(state[link.torch])
+            layers.setdefault((name, rows), []).append(link)
+    for (_, rows), group in layers.items():
+        for order in _orders(rows):
+            wanted = [replace(link, order=(0, tuple(map(int, order)))) for link in group]
+            yield [slip(link, link.forward(state[link.torch]), "reordered", named(order))
+                   for link in wanted]  # fmt: skip
+    yield from _joined(links, leaves)
+    for link in links:
+        value = link.of(leaves[link.jax])
+        for axis, length in enumerate(value.shape):
+            for order in _orders(length):
+                yield [slip(link, np.take(value, order, axis), "reordered", named(order))]
 
 
-def _layouts(link: Link, value: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
-    """The numbers of a leaf in other orders of the same shape."""
-    if link.order:
-        plain = replace(link, order=None)
-        tensor = np.take(_tensor(link, value), np.argsort(link.order[1]), link.order[0])
-        yield plain.forward(tensor), named(np.asarray(link.order[1]))
-    for perm in itertools.permutations(range(value.ndim)):
-        if perm != tuple(range(value.ndim)) and value.transpose(perm).shape == value.shape:
-            yield value.transpose(perm), f"axes {perm}"
-    for axis in range(value.ndim - 2):
-        yield np.flip(value, axis), f"reversed along axis {axis}"
-    for axis, length in enumerate(value.shape):
-        for blocks in (2, 3, 4):
-            if length % blocks == 0 and length > blocks:
-                moved = np.moveaxis(value, axis, 0)
-                parts = moved.reshape(blocks, -1, *moved.shape[1:])
-                for turned in (parts.swapaxes(0, 1), *_orders(parts)):
-                    yield np.moveaxis(turned.reshape(moved.shape), 0, axis), f"{blocks} blocks"
+def _joined(links: list[Link], leaves: Leaves) -> Iterator[list[Slip]]:
+    """A leaf that several tensors make, its slices in another order."""
+    parts: dict[Path, list[Link]] = {}
+    for link in links:
+        if link.part:
+            parts.setdefault(link.jax, []).append(link)
+    for path, group in parts.items():
+        value, axis = leaves[path], group[0].part[0] if group[0].part else 0
+        names = list(dict.fromkeys(link.torch for link in group))
+        whole = replace(group[0], shape=value.shape, part=None, rows=None, order=None, split=())
+        for order in _orders(value.shape[axis]):
+            right = np.take(value, order, axis)
+            how = f"{', '.join(names)} in a row, {named(np.argsort(order))} along axis {axis}"
+            made = f"concatenate([{', '.join(names)}]), its axis {axis} in PyTorch's order"
+            yield [Slip(whole, right, value, Relation("joined", how, value), made)]
 
 
-def _orders(parts: np.ndarray) -> Iterator[np.ndarray]:
-    for order in itertools.permutations(range(len(parts))):
-        if order != tuple(range(len(parts))):
-            yield parts[list(order)]
+def _layouts(tensor: np.ndarray, value: np.ndarray) -> Iterator[tuple[np.ndarray, str, str]]:
+    """The numbers of a tensor as they may lie in a leaf; the plainest first."""
+    for perm in itertools.permutations(range(tensor.ndim)) if tensor.ndim <= AXES else ():
+        yield tensor.transpose(perm).reshape(value.shape), "reshaped", f"axes {perm}"
+    for perm in itertools.permutations(range(value.ndim)) if value.ndim <= AXES else ():
+        if value.transpose(perm).shape == value.shape:
+            yield value.transpose(perm), "transposed", f"axes {perm}"
+    windows = range(max(value.ndim - 2, 0))
+    for count in range(len(windows), 0, -1):
+        for axes in itertools.combinations(windows, count):
+            yield np.flip(value, axes), "flipped", f"reversed along axes {axes}"
+    for axis in range(value.ndim):
+        for shift in (1, -1):
+            yield np.roll(value, shift, axis), "reordered", f"rolled along axis {axis}"
 
 
-def _tensor(link: Link, value: np.ndarray) -> np.ndarray:
-    """The tensor's elements as they lie before a link takes their axes in another order."""
-    axes = link.perm or tuple(range(value.ndim))
-    return value.transpose(np.argsort(axes))
+def _orders(length: int) -> Iterator[np.ndarray]:
+    """Orders of so many rows that a port may want: blocks exchanged, or taken in turns."""
+    rows = np.arange(length)
+    counts = [count for count in range(2, length) if length % count == 0]
+    for wide in (1, *counts):
+        for count in (c for c in counts if length % (c * wide) == 0 and c * wide < length):
+            yield rows.reshape(count, -1, wide).swapaxes(0, 1).ravel()
+    for count in (c for c in counts if c <= ORDERED):
+        for order in itertools.permutations(range(count)):
+            yield rows.reshape(count, -1)[list(order)].ravel()
+            wide = length // count
+            if wide % 2 == 0:  # halves of each head, or pairs in it
+                yield rows.reshape(count, 2, -1)[list(order)].swapaxes(1, 2).ravel()
+
+
+def _counted(path: Path) -> list[tuple[int, str]]:
+    """A path as it is sorted with its numbers as numbers: 2 before 10."""
+    parts = re.split(r"(\d+)", "/".join(path))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _taken(one: Link, two: Link, leaves: Leaves) -> Slip:
     """A leaf that holds what belongs into it only after another has taken its place."""
     right, value = two.of(leaves[two.jax]), one.of(leaves[one.jax])
     wanted = replace(two, jax=one.jax, part=one.part)
-    return Slip(wanted, right, value, Relation("another", one.expression, value))
+    kind = "rows" if one.torch == two.torch else "another"
+    return Slip(wanted, right, value, Relation(kind, one.expression, value))

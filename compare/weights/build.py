@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from compare.weights import by_value
+from compare.weights.alike import beside
 from compare.weights.by_order import by_order
 from compare.weights.cells import GATES, Homes, cell
 from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
@@ -114,6 +117,15 @@ def build(
             {name: own.values[name] for name in lacking},
             {path: own.given[path] for path in shapes if path in own.given and path not in met},
         )
+        if own.laid:
+            told = [_laid(link, leaves[link.torch], kinds) for link in told]
+        left = {path: own.given[path] for path in shapes if path in own.given}
+        taken = {*met, *(link.jax for link in told)}
+        told += beside(
+            links + told,
+            {n: own.values[n] for n in lacking if n not in {link.torch for link in told}},
+            {path: leaf for path, leaf in left.items() if path not in taken},
+        )
         links += told
         met |= {link.jax: link.torch for link in told}
         differences += _uncovered(told, leaves)
@@ -135,7 +147,13 @@ def build(
     paired = {link.torch for link in ordered}
     links += ordered
     met |= {link.jax: link.torch for link in ordered}
-    differences += [line for name, line in lacking.items() if name not in paired]
+    for name, line in lacking.items():
+        if name in paired:
+            continue
+        if leaves[name].trains or place_of(name)[1] in LEAVES:
+            differences.append(line)
+        else:  # what it holds, the forward passes show
+            uncounted.append(f"{name}: a buffer that no layer of a library has, a constant in JAX")
     for path in shapes:
         if path not in met:
             differences.append(f"{'/'.join(path[1:])} {shapes[path]} has no counterpart in PyTorch")
@@ -205,16 +223,31 @@ def _stacked(
     return links
 
 
+def _laid(link: Link, leaf: Leaf, kinds: Mapping[Path, str]) -> Link:
+    """A link that values told, with the axes that the library's layer has for that leaf."""
+    kind = kinds.get(link.jax, "")
+    if link.order or link.split or not (kind or link.jax[-1] == "kernel"):
+        return link
+    block = replace(leaf, shape=link.taken(np.broadcast_to(0, leaf.shape)).shape)
+    found = fitted(link.torch, block, link.jax, link.shape, kind)
+    if found is None:
+        return link
+    how = f"{found.how}, {by_value.HOW}"
+    return replace(link, perm=found.perm, flip=found.flip, how=how)
+
+
 def _uncovered(links: Iterable[Link], leaves: Mapping[str, Leaf]) -> list[str]:
     """A line for each tensor of which some rows are in no leaf."""
-    rows: dict[str, int] = {}
+    rows: dict[tuple[str, int], int] = {}
     for link in links:
         if link.rows:
-            rows[link.torch] = rows.get(link.torch, 0) + link.rows[1] - link.rows[0]
+            name, along = link.torch, link.along
+            rows[name, along] = rows.get((name, along), 0) + link.rows[1] - link.rows[0]
     return [
-        f"{name}: {whole - count} of {whole} rows have no counterpart"
-        for name, count in rows.items()
-        if count != (whole := leaves[name].shape[0])
+        f"{name}: {whole - count} of {whole} {f'places of axis {along}' if along else 'rows'}"
+        " have no counterpart"
+        for (name, along), count in rows.items()
+        if count != (whole := leaves[name].shape[along])
     ]
 
 

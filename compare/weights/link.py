@@ -30,11 +30,15 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Link:
-    """`jax[part] = flip(torch[rows][order]).transpose(perm).reshape(shape)`: a slice, a leaf.
+    """`jax[part] = flip(torch[rows][order].reshape(split)).transpose(perm).reshape(shape)`.
+
+    A slice of a tensor, a leaf or a part of one.
 
     Args:
       shape: of the leaf, or of its part.
-      rows: the slice of the tensor's first axis; None for all of it.
+      rows: the slice of one of the tensor's axes; None for all of it.
+      along: that axis.
+      split: the tensor's axes, some of them split, as into heads; () for its own.
       part: the axis and the slice of the leaf; None for all of it.
       order: an axis of the tensor, and the order in which its elements are taken.
       how: what was done, and by what that was known.
@@ -52,6 +56,8 @@ class Link:
     part: tuple[int, int, int] | None = None
     order: tuple[int, tuple[int, ...]] | None = None
     adds: bool = False
+    along: int = 0
+    split: tuple[int, ...] = ()
 
     @property
     def place(self) -> tuple[Path, tuple[int, int, int] | None]:
@@ -59,9 +65,17 @@ class Link:
         return self.jax, self.part
 
     @property
+    def source(self) -> str:
+        """What of PyTorch's it is, for people: "fc.weight", "rnn.weight_ih_l0[0:6]"."""
+        if self.rows is None:
+            return self.torch
+        return f"{self.torch}[{':, ' * self.along}{self.rows[0]}:{self.rows[1]}]"
+
+    @property
     def expression(self) -> str:
         """The line that makes it: "fc.weight.T", "rnn.weight_ih_l0[0:6].T"."""
-        text = self.torch + (f"[{self.rows[0]}:{self.rows[1]}]" if self.rows else "")
+        text = self.source
+        text += f".reshape{self.split}" if self.split else ""
         if self.order:
             text += f".take(order, {self.order[0]})"
         text = f"flip({text}, {self.flip})" if self.flip else text
@@ -69,19 +83,28 @@ class Link:
             text += ".T" if self.perm == (1, 0) else f".transpose{self.perm}"
         return text
 
+    def taken(self, tensor: np.ndarray) -> np.ndarray:
+        """What of a tensor it is, a view."""
+        return tensor[(slice(None),) * self.along + (slice(*self.rows),)] if self.rows else tensor
+
     def forward(self, tensor: np.ndarray) -> np.ndarray:
-        part = tensor[slice(*self.rows)] if self.rows else tensor
+        part = self.taken(tensor)
         if self.order:
             part = np.take(part, self.order[1], self.order[0])
+        part = part.reshape(self.split) if self.split else part
         part = np.flip(part, self.flip) if self.flip else part
         return (part.transpose(self.perm) if self.perm else part).reshape(self.shape)
 
     def backward(self, leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        rows = (self.rows[1] - self.rows[0], *shape[1:]) if self.rows else shape
-        perm = self.perm or tuple(range(len(rows)))
-        permuted = leaf.reshape([rows[axis] for axis in perm])
+        rows = list(shape)
+        if self.rows:
+            rows[self.along] = self.rows[1] - self.rows[0]
+        split = self.split or rows
+        perm = self.perm or tuple(range(len(split)))
+        permuted = leaf.reshape([split[axis] for axis in perm])
         part = permuted.transpose(np.argsort(perm))
         part = np.flip(part, self.flip) if self.flip else part
+        part = part.reshape(rows)
         return np.take(part, np.argsort(self.order[1]), self.order[0]) if self.order else part
 
     def of(self, leaf: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ class WeightMap:
                 state[link.torch] = part
             else:
                 whole = state.setdefault(link.torch, np.empty(shape, part.dtype))
-                whole[slice(*link.rows)] = part
+                link.taken(whole)[...] = part
         return state
 
     def check_state(self, state: Mapping[str, np.ndarray], source: str) -> None:

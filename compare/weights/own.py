@@ -65,20 +65,22 @@ class Slip:
       right: what should be there.
       value: what the porter gives there.
       relation: what it is instead, if that is known.
+      joined: where several tensors are to lie in it, the line that puts them there.
     """
 
     link: Link
     right: np.ndarray
     value: np.ndarray
     relation: Relation | None
+    joined: str = ""
 
     @property
     def line(self) -> str:
         """The leaf, the tensor, and what is wrong."""
         if self.relation is None:
-            return f"{shown(self.link)} is not {self.link.torch}, nor made from it: never loaded?"
+            return f"{shown(self.link)} is not {self.link.source}, nor made from it: never loaded?"
         text, of = self.relation.text, self.relation.kind in OF
-        return f"{shown(self.link)} is {f'{self.link.torch}, {text}' if of else text}"
+        return f"{shown(self.link)} is {f'{self.link.source}, {text}' if of else text}"
 
     def into(self, leaves: dict[Path, np.ndarray]) -> None:
         """Puts what the porter gives in the place of what was carried over."""
@@ -130,10 +132,10 @@ def _found(
         for other, value in zip(weights.links, right, strict=True):
             if other is link or value.shape != theirs.shape:
                 continue
-            rows = f"[{other.rows[0]}:{other.rows[1]}]" if other.rows else ""
             if same(value, theirs):
-                return Relation("another", f"{other.torch}{rows}", value)
+                kind = "rows" if other.torch == link.torch else "another"
+                return Relation(kind, other.source, value)
             turned = relation(value, theirs)
             if turned and turned.kind in ("transposed", "flipped", "reordered"):
-                return Relation("another", f"{other.torch}{rows}, {turned.text}", turned.value)
+                return Relation("another", f"{other.source}, {turned.text}", turned.value)
     return found

@@ -1,130 +1,121 @@
-"""What the porter's own values tell of the map, and what they do not."""
+"""What the values of a port's leaves tell of their tensors: which, which part, in which layout."""
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 import pytest
 
-from compare.weights.build import build
-from compare.weights.by_value import common, layout, pairs
+from compare.weights.alike import beside
+from compare.weights.by_value import common, pairs
 from compare.weights.link import Leaf, Path
 from compare.weights.map import WeightMap
-from compare.weights.own import Own, slips
 from tests.arrays import normal
 
-LINEAR, SQUARE = normal(0, 6, 4).astype("f"), normal(1, 5, 5).astype("f")
-KERNEL, PACKED = normal(2, 4, 3, 3, 3).astype("f"), normal(3, 12, 5).astype("f")
-BIAS = normal(4, 6).astype("f")
+Q, K, V = (normal(seed, rows, 12).astype(np.float32) for seed, rows in ((0, 12), (1, 4), (2, 4)))
+KERNEL = normal(3, 6, 4, 3).astype(np.float32)
+FEW = [normal(seed, 2).astype(np.float32) for seed in (4, 5, 6)]
+LAYERS = {f"layers.{i}.weight": normal(7 + i, 5, 4).astype(np.float32) for i in range(3)}
 
 
-@pytest.mark.parametrize(
-    ("tensor", "leaf"),
-    [
-        (LINEAR, LINEAR.T),
-        (LINEAR, LINEAR),
-        (SQUARE, SQUARE.T),
-        (LINEAR, LINEAR.T.reshape(4, 2, 3)),
-        (KERNEL, KERNEL.transpose(2, 3, 1, 0)),
-        (KERNEL, KERNEL[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)),
-        (PACKED, PACKED.reshape(3, 4, 5)[[0, 2, 1]].reshape(12, 5).T),
-        (LINEAR, LINEAR.astype(ml_dtypes.bfloat16).T),
-    ],
-)
-def test_a_layout_goes_both_ways(tensor: np.ndarray, leaf: np.ndarray):
-    link = layout("w", tensor, ("params", "k"), leaf)
-    assert link is not None
-    there = link.forward(tensor)
-    np.testing.assert_array_equal(there.astype(leaf.dtype), leaf)
-    np.testing.assert_array_equal(link.backward(there, tensor.shape), tensor)
+def stack(*order: int) -> np.ndarray:
+    return np.stack([LAYERS[f"layers.{i}.weight"].T for i in order])
 
 
-def test_other_numbers_have_no_layout():
-    wrong = LINEAR.T.copy()
-    wrong[0, 0] += 1e-4
-    assert layout("w", LINEAR, ("params", "k"), wrong) is None
-    assert layout("w", np.ones((3, 3)), ("params", "k"), np.ones((3, 3))) is None
-
-
-def leaves(values: dict[str, np.ndarray]) -> dict[str, Leaf]:
-    return {name: Leaf(value.shape, "float32") for name, value in values.items()}
-
-
-def mapped(values: dict[str, np.ndarray], given: dict[str, np.ndarray]) -> tuple[WeightMap, Own]:
-    own = Own(values, {("params", *name.split("/")): leaf for name, leaf in given.items()}, False)
-    shapes = {path: leaf.shape for path, leaf in own.given.items()}
-    return build(leaves(values), shapes, {}, own=own), own
-
-
-PROJECTIONS = {f"{name}.weight": normal(i, 4, 4).astype("f") for i, name in enumerate("qkv")}
-BLOCKS = {f"{i}.fc.weight": normal(i, 5, 4).astype("f") for i in range(12)}
-
-
-@pytest.mark.parametrize(
-    ("values", "given"),
-    [
-        ({"a.weight": LINEAR, "a.bias": BIAS}, {"w": LINEAR.T, "b": BIAS}),
-        (PROJECTIONS, {"qkv": np.concatenate([w.T for w in PROJECTIONS.values()], 1)}),
-        (PROJECTIONS, {"qkv": np.stack([w.T for w in PROJECTIONS.values()])}),
-        (PROJECTIONS, {"qkv": np.stack([w.T for w in PROJECTIONS.values()], 1)}),
-        ({"in_proj": PACKED}, {n: PACKED[4 * i : 4 * i + 4].T for i, n in enumerate("qkv")}),
-        (BLOCKS, {"kernels": np.stack([w.T for w in BLOCKS.values()])}),
-    ],
-    ids=["names", "in a row", "stacked", "stacked inside", "split", "twelve"],
-)
-def test_equal_values_are_paired_and_carried(values: dict, given: dict):
-    weights, own = mapped(values, given)
-    assert not weights.differences
-    assert not list(slips(weights, own))
-    for path, leaf in weights.to_jax(values).items():
-        np.testing.assert_array_equal(leaf, own.given[path])
-    back = weights.to_torch(own.given)
-    for name, value in values.items():
-        np.testing.assert_array_equal(back[name], value)
-
-
-def test_a_part_that_is_left_out_is_told():
-    weights, _ = mapped({"in_proj": PACKED}, {"q": PACKED[:4].T, "k": PACKED[4:8].T})
-    assert any("4 of 12 rows have no counterpart" in text for text in weights.differences)
-
-
-def test_numbers_in_common():
-    values = {"w": LINEAR, "p": PACKED}
-    assert common(values, {("params", "k"): LINEAR.T})
-    assert common(values, {("params", "k"): PACKED[:4]})
-    assert common(values, {("params", "k"): LINEAR.astype(np.float16)})
-    assert not common(values, {("params", "k"): normal(9, 4, 6)})
-    assert not common(values, {("params", "k"): np.zeros((4, 6))})
-    assert not common({"w": np.ones(6)}, {("params", "k"): np.ones(6)})
-
-
-def test_one_tensor_is_not_taken_twice():
-    found = pairs({"w": LINEAR}, {("params", "a"): LINEAR.T, ("params", "b"): LINEAR.T})
-    assert len(found) == 1
-
-
-VALUES = {"a.weight": LINEAR, "a.bias": BIAS, "c.weight": SQUARE}
-RIGHT: dict[str, np.ndarray] = {"a/kernel": LINEAR.T, "a/bias": BIAS, "c/kernel": SQUARE.T}
-SLIPS: dict[str, dict[str, np.ndarray]] = {
-    "a/kernel is a.weight, times 0.5": {"a/kernel": 0.5 * LINEAR.T},
-    "a/bias is all 0: never loaded": {"a/bias": 0 * BIAS},
-    "a/kernel is a.weight, rounded to bfloat16": {"a/kernel": LINEAR.T.astype(ml_dtypes.bfloat16)},
-    "a/bias is a.bias, plus 1": {"a/bias": BIAS + 1},
-    "c/kernel is c.weight, transposed": {"c/kernel": SQUARE},
-    "a/kernel is not a.weight, nor made from it: never loaded?": {"a/kernel": normal(7, 4, 6)},
+# What a port may make of tensors: all of it is found, and found again on the way back.
+MADE: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {
+    "parts of several widths": (
+        {"q": Q, "k": K, "v": V},
+        {"qkv": np.concatenate([Q.T, K.T, V.T], 1)},
+    ),
+    "parts of two tensors beside each other": (
+        {"ih": Q[:, :5], "hh": Q[:, 5:]},
+        {"w": np.concatenate([Q[:, :5].T, Q[:, 5:].T])},
+    ),
+    "the window's places apart": (
+        {"w": KERNEL},
+        {f"tap{i}": KERNEL[:, :, i].T for i in range(3)},
+    ),
+    "two inputs apart": ({"w": Q}, {"of_x": Q[:, :6].T, "of_y": Q[:, 6:].T}),
+    "heads split off, in front": ({"w": Q}, {"w3": Q.T.reshape(12, 3, 4).swapaxes(0, 1)}),
+    "heads split off, interleaved": ({"w": Q}, {"w3": Q.T.reshape(12, 4, 3).swapaxes(1, 2)}),
+    "few numbers": (
+        dict(zip("abc", FEW, strict=True)),
+        {"b": np.concatenate(FEW)},
+    ),
+    "heads in turns": (
+        {"q": Q, "k": Q + 9},
+        {"qk": np.stack([Q.reshape(3, 4, 12), Q.reshape(3, 4, 12) + 9], 1).reshape(24, 12).T},
+    ),
+    "a stack": (LAYERS, {"w": stack(0, 1, 2)}),
 }
 
 
-@pytest.mark.parametrize("text", SLIPS)
-def test_a_slip_of_a_library_layer_is_named(text: str):
-    given: dict[Path, np.ndarray] = {
-        ("params", *name.split("/")): leaf for name, leaf in (RIGHT | SLIPS[text]).items()
+def paths(leaves: dict[str, np.ndarray]) -> dict[Path, np.ndarray]:
+    return {("params", name): np.array(leaf) for name, leaf in leaves.items()}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_was_made_of_tensors(name: str):
+    values, leaves = MADE[name]
+    given = paths(leaves)
+    links = pairs(values, given)
+    specification = {name: Leaf(value.shape, "float32") for name, value in values.items()}
+    parted = {link.jax: given[link.jax].shape for link in links if link.part}
+    weights = WeightMap(links, specification, parted=parted)
+    assert common(values, given)
+    forth, back = weights.to_jax(values), weights.to_torch(given)
+    assert forth.keys() == given.keys()
+    assert back.keys() == values.keys()
+    for path, leaf in given.items():
+        np.testing.assert_array_equal(forth[path], leaf)
+    for tensor, value in values.items():
+        np.testing.assert_array_equal(back[tensor], value)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_other_numbers_are_of_no_tensor(name: str):
+    values, leaves = MADE[name]
+    others = paths({key: leaf + np.float32(0.01) for key, leaf in leaves.items()})
+    assert pairs(values, others) == []
+    assert not common(values, others)
+
+
+def test_a_part_that_was_changed_is_known_by_what_lies_beside_it():
+    wrong = stack(0, 1, 2)
+    wrong[1] = 0
+    found = {link.torch: link.part for link in pairs(LAYERS, paths({"w": wrong}))}
+    assert found == {f"layers.{i}.weight": (0, i, i + 1) for i in range(3)}
+
+
+def test_of_two_leaves_with_the_numbers_of_one_tensor_the_other_is_that_of_no_leaf():
+    found = {link.torch: link.part for link in pairs(LAYERS, paths({"w": stack(0, 0, 2)}))}
+    assert found["layers.1.weight"] == (0, 1, 2)
+
+
+def test_leaves_alike_throughout_are_packed_as_their_weights():
+    weights = {f"{n}.weight": value for n, value in zip("qkv", (Q, K, V), strict=True)}
+    biases = {f"{n}.bias": np.zeros(len(v)) for n, v in zip("qkv", (Q, K, V), strict=True)}
+    links = pairs(weights, paths({"qkv": np.concatenate([Q.T, K.T, V.T], 1)}))
+    found = beside(links, biases, paths({"b": np.zeros(20)}))
+    assert {link.torch: link.part for link in found} == {
+        "q.bias": (0, 0, 12),
+        "k.bias": (0, 12, 16),
+        "v.bias": (0, 16, 20),
     }
-    own = Own(VALUES, given, True)
-    weights = build(leaves(VALUES), {path: leaf.shape for path, leaf in given.items()}, {}, own=own)
-    (slip,) = slips(weights, own)
-    assert slip.line == text
-    carried = weights.to_jax(VALUES)
-    slip.into(carried)
-    for path, leaf in carried.items():
-        np.testing.assert_array_equal(leaf, given[path])
+    # Another number, another size, two that fit: nothing is said.
+    assert beside(links, biases, paths({"b": np.ones(20)})) == []
+    assert beside(links, biases, paths({"b": np.zeros(19)})) == []
+    assert beside(links, biases, paths({"b": np.zeros(20), "c": np.zeros(20)})) == []
+
+
+def test_lists_alike_throughout_are_stacked_where_only_one_fits():
+    scales = {f"layers.{i}.norm.weight": np.ones(6) for i in range(3)}
+    offsets = {f"layers.{i}.norm.bias": np.zeros(6) for i in range(3)}
+    given = paths({"g": np.ones((3, 6)), "b": np.zeros((3, 6))})
+    found = beside([], scales | offsets, given)
+    assert {(x.torch, x.jax[-1]) for x in found} == {
+        *((name, "g") for name in scales),
+        *((name, "b") for name in offsets),
+    }
+    second = {f"layers.{i}.norm2.bias": np.zeros(6) for i in range(3)}
+    assert {x.jax[-1] for x in beside([], scales | offsets | second, given)} == {"g"}
