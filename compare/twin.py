@@ -15,9 +15,9 @@ import numpy as np
 
 from compare.errors import DiptychError
 
-# How a twin trains that does not say how; and where that is chaotic, as attention may be.
+# How a twin trains that does not say how; and where that is chaotic or overflows.
 DEFAULT: Any = ("sgd", {"lr": 0.1})
-TAME: Any = ("adam", {"lr": 1e-3})
+TAME: Any = ("sgd", {"lr": 1e-2})
 
 
 def generator(seed: int, *purpose: object) -> np.random.Generator:
@@ -131,7 +131,8 @@ class Twin:
     Args:
       torch, jax: an instance or a zero-argument callable giving one; `torch` an `nn.Module` or a
         plain function, `jax` a Linen, NNX or Equinox module, a plain function, or
-        `(apply, variables)` with `apply(variables, *inputs)` and any pytree. Default, in the
+        `(apply, variables)` with `apply(variables, *inputs)` and any pytree; new running statistics
+        it returns as the second of two. Default, in the
         catalogue: the object of the twin's own name in `torchref/X.py` and `jaxnn/X.py`.
       of: in the catalogue, the name to take instead of the twin's own.
       config: constructor keywords that both sides get.
@@ -146,7 +147,7 @@ class Twin:
         product of the outputs with a generic array.
       optimizer: `(name, keywords)` in torch.optim's terms, or the pair
         `(parameters -> torch optimizer, optax transformation)`. Default: SGD at 0.1, and where a
-        trajectory is chaotic with that, Adam at 1e-3.
+        trajectory is chaotic with that, at 0.01.
       data: `data(rng)` yields real batches (dicts of inputs and targets) for the trajectory; what
         it does not give is drawn. Default: generic batches.
       rename: regular expressions on PyTorch's dotted names -> JAX's names.

@@ -8,17 +8,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.ad_checkpoint import checkpoint_name
 
 from compare.capture import bring
 from compare.capture.jax_model import (
     Variables,
+    collected,
     filled,
     key_name,
     method_of,
     mode_keywords,
+    path_of,
 )
 from compare.capture.jaxpr import tag
 from compare.capture.outputs import paired
@@ -90,8 +93,26 @@ def forward(
         if isinstance(model, tuple):
             apply, tree = model[0], filled(model, flatten_dict(variables))
         if twin.jax_call:
-            return twin.jax_call(apply, tree, *inputs, train=train), collections
-        return (apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)), collections
+            output = twin.jax_call(apply, tree, *inputs, train=train)
+        else:
+            output = apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)
+        return _updated(model, output, variables)
+
+
+def _updated(model: Any, output: Any, variables: Variables) -> tuple:
+    """An output and the collections; new statistics that an (apply, variables) pair returns as the
+    second of two, among other variables or alone, are these.
+    """
+    old = {path: x for path, x in flatten_dict(variables).items() if path[0] != "params"}
+    collections = {k: v for k, v in variables.items() if k != "params"}
+    if not (old and isinstance(model, tuple) and type(output) is tuple and len(output) == 2):
+        return output, collections
+    flat, _ = jax.tree_util.tree_flatten_with_path(output[1])
+    new = {path_of(keys): leaf for keys, leaf in flat}
+    where = {path: path if collected(model[1]) else path[1:] for path in old}
+    if any(at not in new or np.shape(new[at]) != np.shape(old[path]) for path, at in where.items()):
+        return output, collections
+    return output[0], unflatten_dict({path: new[at] for path, at in where.items()})
 
 
 def _brought(

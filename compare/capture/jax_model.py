@@ -79,7 +79,7 @@ def given(model: tuple) -> tuple[dict[Path, Any], Any]:
     above = () if collected(model[1]) else ("params",)
     found: dict[Path, Any] = {}
     for keys, leaf in flat:
-        path = (*above, *(part for key in keys for part in key_name(key).split(".")))
+        path = above + path_of(keys)
         if path in found:
             raise DiptychError(f"Twin(jax=(apply, variables)): two leaves are {'/'.join(path)}")
         found[path] = leaf
@@ -164,6 +164,11 @@ def is_laid(model: Any) -> bool:
     apply = model[0] if isinstance(model, tuple) else model
     apply = getattr(apply, "func", apply)  # a functools.partial
     return isinstance(getattr(apply, "__self__", apply), nn.Module) or bring.is_module(model)
+
+
+def path_of(keys: tuple) -> Path:
+    """The path of a leaf of the user's variables; a key with dots is several."""
+    return tuple(part for key in keys for part in key_name(key).split("."))
 
 
 def key_name(key: Any) -> str:

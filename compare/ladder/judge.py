@@ -131,7 +131,7 @@ class Judge:
                 self._excuse(
                     stage, begun[0], "gradient/layer", "no parameter's or input's gradient"
                 )
-            elif ours.stage == "forward":
+            elif ours.stage in ("forward", "final"):
                 self._excuse(stage, begun[0], "layer", "no output", V.SHAPE)
 
     def judge_numerics(self, theirs: Section, exact: Section, rounding: Noise) -> None:

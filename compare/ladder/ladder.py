@@ -98,7 +98,7 @@ class Ladder:
         self.pair.train_by(TAME)
         self.judges = {name: self._judge(name) for name in self.judges}
         for judge in self.judges.values():
-            judge.result.notes.append("trained by Adam at 1e-3: with SGD at 0.1 it is chaotic")
+            judge.result.notes.append("trained by SGD at 0.01: at 0.1, the default, it is chaotic")
         return self.run(dtypes, seeking)
 
     def _weights(self, name: str, result: Result) -> None:

@@ -38,18 +38,27 @@ class Stack(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def stack_call(apply, p: dict, x: jax.Array, train: bool) -> jax.Array:
+def stack_call(apply, p: dict, x: jax.Array, train: bool) -> tuple[jax.Array, dict]:
     return apply(p, x, train)
 
 
-def stack_apply(p: dict, x: jax.Array, train: bool) -> jax.Array:
-    def norm(q: dict, x: jax.Array) -> jax.Array:
-        mean, var = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if train else (q["mean"], q["var"])
+def stack_apply(p: dict, x: jax.Array, train: bool) -> tuple[jax.Array, dict]:
+    """The logits, and the running statistics as they are then."""
+    running = {}
+
+    def norm(name: str, x: jax.Array) -> jax.Array:
+        q = p[name]
+        mean, var = q["mean"], q["var"]
+        running[name] = {"mean": mean, "var": var}
+        if train:
+            mean, var, many = x.mean((0, 1, 2)), x.var((0, 1, 2)), x[..., 0].size
+            seen = {"mean": mean, "var": var * many / (many - 1)}
+            running[name] = {k: 0.9 * q[k] + 0.1 * seen[k] for k in seen}
         return (x - mean) * lax.rsqrt(var + 1e-5) * q["gamma"] + q["beta"]
 
-    x = jax.nn.relu(norm(p["bn1"], conv(x, p["conv1"])))
-    x = jax.nn.relu(x + norm(p["bn2"], conv(x, p["conv2"])))
-    return jnp.mean(x, (1, 2)) @ p["fc"]["w"] + p["fc"]["b"]
+    x = jax.nn.relu(norm("bn1", conv(x, p["conv1"])))
+    x = jax.nn.relu(x + norm("bn2", conv(x, p["conv2"])))
+    return jnp.mean(x, (1, 2)) @ p["fc"]["w"] + p["fc"]["b"], running
 
 
 def statistics(s: Values, name: str) -> Values:

@@ -26,30 +26,9 @@ PORTS = {
     for name, value in vars(file).items()
     if isinstance(value, Twin)
 }
-UNBOUNDED = "the default loss has no minimum: descent at the default rate overflows in ten steps"
 # What is right, and not yet the same.
 WAITING = {
-    "plain/tied": UNBOUNDED,
-    "attention/block": UNBOUNDED,
-    "attention/patches": UNBOUNDED,
-    "convolution/separable": UNBOUNDED,
-    "convolution/unet": UNBOUNDED,
-    "scanned/scan": UNBOUNDED,
-    "scanned/scan_initial": UNBOUNDED,
-    "scanned/linen_scan": UNBOUNDED,
-    "scanned/linen_auto": UNBOUNDED,
-    "nnx/decoder": UNBOUNDED,
-    "nnx/scanned": UNBOUNDED,
-    "eqx/stacked": UNBOUNDED,
-    "linen/separate": UNBOUNDED,
-    "linen/classifier": UNBOUNDED,
-    "attention/grouped": "a rotary table made in float32 is not lifted",
-    "attention/encoder": "arange in float32, beside what is lifted: lax.mul refuses the two types",
-    "convolution/excited": "a layer's value (n, c, 1, 1) beside (n, c)",
-    "eqx/convolved": "a pool of one example inside vmap has a unit axis more",
-    "conditioned/branches": "one relu of the port is two of PyTorch's, and is held to the first",
-    "convolution/stack": "`(apply, variables)` cannot return new running statistics",
-    "nnx/tagger": "a frozen bias of zeros is moved before the models are compared",
+    "nnx/tagger": "of two biases that meet in one, the other is frozen: they move as one does",
 }
 
 
