@@ -14,7 +14,9 @@ from tests.arrays import normal
 Q, K, V = (normal(seed, rows, 12).astype(np.float32) for seed, rows in ((0, 12), (1, 4), (2, 4)))
 KERNEL = normal(3, 6, 4, 3).astype(np.float32)
 FEW = [normal(seed, 2).astype(np.float32) for seed in (4, 5, 6)]
-LAYERS = {f"layers.{i}.weight": normal(7 + i, 5, 4).astype(np.float32) for i in range(3)}
+LAYERS: dict[str, np.ndarray] = {
+    f"layers.{i}.weight": normal(7 + i, 5, 4).astype(np.float32) for i in range(3)
+}
 
 
 def stack(*order: int) -> np.ndarray:
@@ -39,7 +41,7 @@ MADE: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {
     "heads split off, in front": ({"w": Q}, {"w3": Q.T.reshape(12, 3, 4).swapaxes(0, 1)}),
     "heads split off, interleaved": ({"w": Q}, {"w3": Q.T.reshape(12, 4, 3).swapaxes(1, 2)}),
     "few numbers": (
-        dict(zip("abc", FEW, strict=True)),
+        {str(i): few for i, few in enumerate(FEW)},
         {"b": np.concatenate(FEW)},
     ),
     "heads in turns": (
