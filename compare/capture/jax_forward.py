@@ -28,6 +28,7 @@ from compare.capture.outputs import paired
 from compare.errors import whose
 from compare.layout import arrange
 from compare.twin import Phase, Twin
+from compare.weights.link import Path
 
 
 def _intercept(
@@ -103,12 +104,13 @@ def _updated(model: Any, output: Any, variables: Variables) -> tuple:
     """An output and the collections; new statistics that an (apply, variables) pair returns as the
     second of two, among other variables or alone, are these.
     """
-    old = {path: x for path, x in flatten_dict(variables).items() if path[0] != "params"}
+    flat: dict[Path, Any] = dict(flatten_dict(variables))
+    old = {path: x for path, x in flat.items() if path[0] != "params"}
     collections = {k: v for k, v in variables.items() if k != "params"}
     if not (old and isinstance(model, tuple) and type(output) is tuple and len(output) == 2):
         return output, collections
-    flat, _ = jax.tree_util.tree_flatten_with_path(output[1])
-    new = {path_of(keys): leaf for keys, leaf in flat}
+    told, _ = jax.tree_util.tree_flatten_with_path(output[1])
+    new = {path_of(keys): leaf for keys, leaf in told}
     where = {path: path if collected(model[1]) else path[1:] for path in old}
     if any(at not in new or np.shape(new[at]) != np.shape(old[path]) for path, at in where.items()):
         return output, collections

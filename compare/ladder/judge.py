@@ -111,7 +111,7 @@ class Judge:
                 zero=self._inherits(name),
             )
             stage.judged.append(judged)
-            if ours.stage == "trajectory":
+            if ours.stage in ("trajectory", "final"):
                 self.chaotic |= judged.verdict == V.INCONCLUSIVE
                 if name.endswith("/loss"):
                     loss = (ours.step, name.removesuffix("/loss"), float(t), float(j))
