@@ -191,20 +191,20 @@ def _stacked(
     kinds: Mapping[Path, str],
 ) -> list[Link]:
     """A list of modules as JAX's scan wants them: a leaf that has all on one axis more."""
-    lists: dict[tuple[str, str], dict[int, str]] = {}
+    lists: dict[tuple[Path, str], dict[int, str]] = {}
     for name in lacking:
-        for found in re.finditer(r"(?<=\.)(\d+)\.|^(\d+)\.", name):
-            around = name[: found.start()], name[found.end() :]
-            lists.setdefault(around, {})[int(found[1] or found[2])] = name
+        module, attribute = place_of(name)
+        parts = tuple(part for part in _renamed(module, rename).split("/") if part)
+        for at in (i for i, part in enumerate(parts) if part.isdigit()):
+            around = parts[:at] + parts[at + 1 :], attribute
+            lists.setdefault(around, {})[int(parts[at])] = name
     links: list[Link] = []
     taken = set(met)
-    for (before, after), items in lists.items():
+    for (place, attribute), items in lists.items():
         names = [items[index] for index in sorted(items)]
         alike = {(leaves[name].shape, leaves[name].layer) for name in names}
         if sorted(items) != list(range(len(items))) or len(alike) > 1:
             continue
-        module, attribute = place_of(before + after)
-        place = tuple(part for part in _renamed(module, rename).split("/") if part)
         for path, shape in shapes.items():
             last = (attribute, *LEAVES.get(attribute, ()))
             if path in taken or path[1:-1] != place or path[-1] not in last:
