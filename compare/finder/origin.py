@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -201,7 +202,8 @@ def _update(replay: Replay) -> Origin:
             )  # fmt: skip
     if not wrong:  # a tensor of the state that one side alone has
         text = next(text for _, text in replay.result.stages["step"].findings)
-        return Origin("step", text, "", text.partition("/")[0], "start")
+        mode, _, rest = text.partition(" ")[0].partition("/")
+        return Origin("step", re.sub("^(free|forced)/", "", rest), "", mode, "start")
     judged = wrong[0]
     mode, _, rest = judged.name.partition("/")
     return Origin("step", rest.removeprefix("free/"), judged.other, mode, "start", judged.relative)

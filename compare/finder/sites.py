@@ -10,12 +10,14 @@ import numpy as np
 from compare.capture.distance import norm
 from compare.capture.taps import called
 from compare.differences.catalogue import Site
+from compare.finder.recognised import recognised
 from compare.ladder import verdict as V
 from compare.ladder.pair import REFERENCE
 from compare.share import to_numpy, to_torch
 from compare.weights.optim import SCHEDULE, START, follow_schedule, torch_optimizer
 
 if TYPE_CHECKING:
+    from compare.capture.torch_recorder import Call
     from compare.finder.found import Origin
     from compare.finder.replay import Replay
 
@@ -40,6 +42,8 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
     if origin.between:
         after = info.get(origin.between[1])
         glue.towards = after.kind if after else ""
+        for call in _giving(replay, origin) if what == "output" else ():
+            yield from recognised(call, theirs, ours)
         yield from _functions(replay, origin, glue.towards)
         glue.cotangent = ours
         yield glue
@@ -50,6 +54,7 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
         return
     kind = type(call.module).__name__ if call.module is not None else info[place].kind
     if what == "output" and call.module is not None and not _is_layer(call.module):
+        yield from recognised(call, theirs, ours)
         yield from _functions(replay, origin)
         yield glue  # what it does after the last of its children
         return
@@ -73,6 +78,18 @@ def _layer(replay: Replay, origin: Origin) -> Iterator[Site]:
             fields,
             output=outputs.index(place) if place in outputs else 0,
         )
+
+
+def _giving(replay: Replay, origin: Origin) -> Iterator[Call]:
+    """The calls of modules of the user's own that give what a stretch comes to."""
+    ours, mode = np.asarray(origin.ours), origin.mode
+    for key, tap in replay.result.info[mode].items():
+        value = replay.reference(mode).get(f"{mode}/layer/{key}")
+        if tap.function or value is None or not np.array_equal(value, ours):
+            continue
+        for call in replay.pair.run(REFERENCE).calls(replay.phase(mode), called(key, tap))[:1]:
+            if call.module is not None and not _is_layer(call.module):
+                yield call
 
 
 def _functions(replay: Replay, origin: Origin, towards: str = "") -> Iterator[Site]:

@@ -54,6 +54,7 @@ class Judge:
         self.modules, self.frozen = modules or {}, frozenset(frozen)
         self.ignored = frozenset(ignored)
         self.chaotic = False
+        self.lone: list[tuple[str, str]] = []
         self.zero: set[str] = set()
         self.unlike: set[str] = set()
         self.inner: set[str] = set()
@@ -90,8 +91,7 @@ class Judge:
             j = theirs.tensors.get(other)
             if j is None:
                 if "/layer/" not in name and not self._optional(name):
-                    text = f"{step}{name} is missing on the other side"
-                    stage.findings.append((V.DIVERGED, text))
+                    self._lone(stage, name, f"{step}{name} is missing on the other side")
                 continue
             j = self._aligned(name, j, t.shape)
             if j is None:
@@ -125,7 +125,7 @@ class Judge:
                 text = "frozen in PyTorch, but not in JAX: its optimizer has to leave it alone"
                 self.result.notes.append(f"{parameter}: {text}")
             else:
-                stage.findings.append((V.DIVERGED, f"{step}{name} has no counterpart in PyTorch"))
+                self._lone(stage, name, f"{step}{name} has no counterpart in PyTorch")
         if len(stage.findings) == begun[1]:
             if ours.stage == "gradients":
                 self._excuse(
@@ -242,8 +242,20 @@ class Judge:
         if name.rpartition("/")[2] in self.ignored:
             return True
         _, found, buffer = name.partition("buffer/")
-        kept = "/state/" in name and (self.beside or "/state/step/" in name)
-        return (bool(found) and buffer in self.uncounted) or kept
+        return (bool(found) and buffer in self.uncounted) or "/state/step/" in name
+
+    def _lone(self, stage: Stage, name: str, text: str) -> None:
+        """A tensor that one side alone has; an optimizer of the user's own may keep its state where
+        nobody sees it, so that counts only if what is trained differs, too.
+        """
+        found = self.lone if self.beside and "/state/" in name else stage.findings
+        found.append((V.DIVERGED, text))
+
+    def trained(self) -> None:
+        """After the last step: what one side's optimizer alone has, if the training differs."""
+        stages = self.result.stages
+        if V.DIVERGED in (stages["step"].verdict, stages["trajectory"].verdict):
+            stages["step"].findings += self.lone
 
     def _counterpart(self, name: str) -> str | None:
         """The other side's name for a tensor; None for a layer without a pair."""

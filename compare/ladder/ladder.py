@@ -149,6 +149,7 @@ class Ladder:
         else:
             if pair.twin.updates:
                 self._climb(name, judge, runs, [each.trajectory() for each in runs])
+                judge.trained()
             else:
                 text = "Twin(modes=('eval',)): gradients, steps and training were not compared"
                 judge.result.notes.append(text)
