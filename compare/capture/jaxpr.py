@@ -43,7 +43,7 @@ def source(eqn: Any) -> str:
     """Where user code made this equation, as "file:line"; empty where only libraries did."""
     traceback = eqn.source_info.traceback
     for frame in traceback.frames if traceback else ():
-        if not HIDDEN.match(frame.file_name):
+        if not HIDDEN.search(frame.file_name):
             return f"{os.path.relpath(frame.file_name)}:{frame.line_num}"
     return ""
 

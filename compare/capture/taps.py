@@ -57,7 +57,7 @@ def caller(hidden: re.Pattern[str]) -> str:
     """Where the present call was made, as "file:line", outside the files that `hidden` matches."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not hidden.match(frame.f_code.co_filename):
+        if not hidden.search(frame.f_code.co_filename):
             return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -352,7 +352,7 @@ def _scaling() -> bool:
     and a power of two unless somebody chose another.
     """
     frame = sys._getframe(1)
-    while frame is not None and HIDDEN.match(frame.f_code.co_filename):
+    while frame is not None and HIDDEN.search(frame.f_code.co_filename):
         if frame.f_code.co_filename.startswith(AMP):
             return True
         frame = frame.f_back
