@@ -115,16 +115,23 @@ def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
             name, rows = place_of(link.torch)[0], len(state[link.torch])
             layers.setdefault((name, rows), []).append(link)
     for (_, rows), group in layers.items():
-        for order in _orders(rows):
+        for order in _orders(rows) if not _plain(group) else ():
             wanted = [replace(link, order=(0, tuple(map(int, order)))) for link in group]
             yield [slip(link, link.forward(state[link.torch]), "reordered", named(order))
                    for link in wanted]  # fmt: skip
     yield from _joined(links, leaves)
     for link in links:
         value = link.of(leaves[link.jax])
-        for axis, length in enumerate(value.shape):
+        for axis, length in enumerate(value.shape if not _plain([link]) else ()):
             for order in _orders(length):
                 yield [slip(link, np.take(value, order, axis), "reordered", named(order))]
+
+
+def _plain(links: list[Link]) -> bool:
+    """Whether leaves hold their tensors in PyTorch's own order: a program that wants another is
+    itself what differs.
+    """
+    return not any(link.order for link in links)
 
 
 def _joined(links: list[Link], leaves: Leaves) -> Iterator[list[Slip]]:
