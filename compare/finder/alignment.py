@@ -305,7 +305,9 @@ def _narrowed(
     """The place of a frontier that lies in an origin, or the origin's own where that is smaller."""
     if origin.between is None:
         layer = any(op.layer and op.place == origin.torch for op in operations)
-        return (origin.torch, None) if layer else (_place(front), front.between)
+        # What a module does after the last of its children leads to a place outside of it.
+        last = front.between is not None and not _is_in(front.between[1], origin.torch)
+        return (origin.torch, None) if layer or last else (_place(front), front.between)
     before, after = origin.between
     if after not in (OUTPUT, LOSS) and not any(_is_in(op.place, after) for op in operations):
         return origin.torch, origin.between  # a layer that computes nothing, but is a place
