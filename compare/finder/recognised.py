@@ -8,17 +8,17 @@ same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
 
-from compare.capture.torch_recorder import Call
 from compare.differences.catalogue import Site
+from compare.differences.shared.frameworks import F, nn, torch
 from compare.differences.shared.norms import EPSILONS
 from compare.share import to_numpy
+
+if TYPE_CHECKING:
+    from compare.capture.torch_recorder import Call
 
 CLOSE = 1e-12  # relative: rounding of float64
 FUNCTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -59,9 +59,7 @@ def recognised(call: Call, theirs: np.ndarray, ours: np.ndarray) -> Iterator[Sit
             return
 
 
-def _norms(
-    module: nn.Module, x: torch.Tensor, held: dict[str, nn.Parameter]
-) -> Iterator[nn.Module]:
+def _norms(module: Any, x: Any, held: dict[str, Any]) -> Iterator[Any]:
     """RMSNorm and LayerNorm with the module's parameters, and each eps that may be its own."""
     last = x.shape[-1:]
     vectors = [p.detach() for p in held.values() if p.shape == last]
@@ -77,7 +75,7 @@ def _norms(
                 yield layer
 
 
-def _gives(value: torch.Tensor, ours: np.ndarray) -> bool:
+def _gives(value: Any, ours: np.ndarray) -> bool:
     found = to_numpy(value)
     if found.shape != ours.shape:
         return False

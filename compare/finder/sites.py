@@ -231,7 +231,8 @@ def _update(replay: Replay, origin: Origin) -> Iterator[Site]:
             yield found
     elif name in given.state:
         ours, theirs = updated(replay, f"{mode}/free/param/")
-        yield site("start", name, theirs[name], ours[name])
+        if name in ours and name in theirs:
+            yield site("start", name, theirs[name], ours[name])
     else:
         ours, theirs = updated(replay, f"{mode}/forced/state/")
         alone = next((n for n in theirs if n not in ours), None)
