@@ -6,16 +6,17 @@ what a leaf is instead of its tensor is named by one of these, or by its layer's
 
 from __future__ import annotations
 
+from functools import partial
+
 from compare.differences.catalogue import Difference
-from compare.differences.measuring import against, normal
+from compare.differences.measuring import against, gaps, jax64, normal
 from compare.differences.shared.frameworks import F, jnp
 
 
 def _laid_out() -> tuple[float, float]:
     x, w = normal(4, 6), normal(5, 6)
-    return against(F.linear(x, w), jnp.matmul, jnp.matmul, x, w.reshape(6, 5))[0], against(
-        F.linear(x, w), jnp.matmul, jnp.matmul, x, w.T
-    )[0]
+    ours, theirs = F.linear(x, w), partial(jax64, jnp.matmul, x)
+    return gaps(ours, theirs(w.reshape(6, 5)), theirs(w.T))
 
 
 layout = Difference(
@@ -49,10 +50,8 @@ form = Difference(
 
 def _rounded() -> tuple[float, float]:
     x, w = normal(4, 6), normal(6, 5).float().double()
-    narrow = w.bfloat16().double()
-    return against(x @ w, jnp.matmul, jnp.matmul, x, narrow)[0], against(
-        x @ w, jnp.matmul, jnp.matmul, x, w
-    )[0]
+    theirs = partial(jax64, jnp.matmul, x)
+    return gaps(x @ w, theirs(w.bfloat16().double()), theirs(w))
 
 
 rounded = Difference(

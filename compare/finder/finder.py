@@ -50,7 +50,7 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     if ran:
         replayed, found.rows = locate(replay)
     slips, change = pair.given.slips, None
-    if not wrong and pair.own:
+    if not wrong and pair.own and result.stages["forward"].verdict == V.DIVERGED:
         slips, change = trial(pair, progress)
         result.stages["weights"].findings += [(V.DIVERGED, slip.line) for slip in slips]
     if slips:

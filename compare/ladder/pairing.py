@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from compare.capture.taps import Tap
+from compare.weights.link import renamed
 
 # Layers without weights that are modules on both sides.
 BARE = frozenset("Dropout Identity AvgPool1d AvgPool2d AvgPool3d".split())
@@ -31,13 +31,6 @@ class Pairing:
     torch_only: tuple[str, ...]
     jax_only: tuple[str, ...]
     stacked: dict[str, list[str]] = field(default_factory=dict)
-
-
-def renamed(name: str, rename: Mapping[str, str]) -> str:
-    """A dotted name of PyTorch's as JAX's, with slashes."""
-    for pattern, replacement in rename.items():
-        name = re.sub(pattern, replacement, name)
-    return name.replace(".", "/")
 
 
 def _containers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from compare.weights import by_value
 from compare.weights.alike import beside
 from compare.weights.by_order import by_order
 from compare.weights.cells import GATES, Homes, cell
-from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
+from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of, renamed
 from compare.weights.map import Order, WeightMap
 from compare.weights.own import Own
 
@@ -58,7 +57,7 @@ def build(
 
     for name, leaf in leaves.items():
         module, attribute = place_of(name)
-        module = _renamed(module, rename)
+        module = renamed(module, rename)
         candidates = (attribute, *LEAVES.get(attribute, ()))
         if attribute == "weight_v" and len(leaf.shape) > 1:  # weight_norm's, not spectral_norm's
             candidates += ("kernel", "weight")
@@ -176,12 +175,6 @@ def build(
     )
 
 
-def _renamed(module: str, rename: Mapping[str, str]) -> str:
-    for pattern, replacement in rename.items():
-        module = re.sub(pattern, replacement, module)
-    return module.replace(".", "/")
-
-
 def _stacked(
     lacking: Collection[str],
     leaves: Mapping[str, Leaf],
@@ -194,7 +187,7 @@ def _stacked(
     lists: dict[tuple[Path, str], dict[int, str]] = {}
     for name in lacking:
         module, attribute = place_of(name)
-        parts = tuple(part for part in _renamed(module, rename).split("/") if part)
+        parts = tuple(part for part in renamed(module, rename).split("/") if part)
         for at in (i for i, part in enumerate(parts) if part.isdigit()):
             around = parts[:at] + parts[at + 1 :], attribute
             lists.setdefault(around, {})[int(parts[at])] = name

@@ -96,25 +96,25 @@ def _links(
         adds, path = side != source, at(f"dense_{side}", last) or at(side, last)
         if path:
             link = Link(name, path, shapes[path], perm, how=_how(name, "", adds), adds=adds)
-            yield from _added(link, leaf, hidden) if adds else (link,)
+            yield _added(link, leaf, hidden) if adds else link
             return
     single = at("bias") if what == "bias" else None
     if single:  # Equinox's
         adds = source != kept
         link = Link(name, single, shapes[single], how=_how(name, "", adds), adds=adds)
-        yield from _added(link, leaf, hidden) if adds else (link,)
+        yield _added(link, leaf, hidden) if adds else link
         new = at("bias_n")
         if new and adds:
             rows = (2 * hidden, 3 * hidden)
             yield Link(name, new, shapes[new], rows=rows, how=_how(name, "n", False))
 
 
-def _added(link: Link, leaf: Leaf, hidden: int) -> Iterator[Link]:
+def _added(link: Link, leaf: Leaf, hidden: int) -> Link:
     """A bias that is added to the other; of a GRU's new gate it stands inside the product."""
-    if leaf.layer == "GRU":
-        rows = 2 * hidden
-        link = replace(link, shape=(rows,), rows=(0, rows), part=(0, 0, rows))
-    yield link
+    if leaf.layer != "GRU":
+        return link
+    rows = 2 * hidden
+    return replace(link, shape=(rows,), rows=(0, rows), part=(0, 0, rows))
 
 
 def _how(name: str, gate: str, adds: bool) -> str:

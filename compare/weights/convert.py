@@ -157,8 +157,8 @@ def to_torch(
     state = found.to_torch(leaves)
     for link in found.links:
         if link.adds:  # the other tensor has the whole sum
-            state[link.torch][slice(*link.rows or (None,))] = 0
-    alone = {link.torch: "" for link in found.links if link.adds}
+            link.taken(state[link.torch])[...] = 0
+    alone = dict.fromkeys(link.torch for link in found.links if link.adds)
     if alone:
         notes.append(f"{some(alone)} set to 0 where Flax has one bias for two")
     for alias, name in found.aliases.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -149,6 +150,13 @@ def place_of(name: str) -> tuple[str, str]:
         return found[1].rstrip("."), found[2]
     module, _, attribute = name.rpartition(".")
     return module, attribute
+
+
+def renamed(name: str, rename: Mapping[str, str]) -> str:
+    """A dotted name of PyTorch's as JAX's, with slashes."""
+    for pattern, replacement in rename.items():
+        name = re.sub(pattern, replacement, name)
+    return name.replace(".", "/")
 
 
 def fitted(
