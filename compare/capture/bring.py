@@ -188,13 +188,10 @@ def filled(model: Any, variables: Mapping[str, Any], train: bool) -> Any:
             given.append((path, variable.replace(value) if own else value))
         copy = nnx.merge(graph, nnx.from_flat_state(given))
         copy.train() if train else copy.eval()
-        for path, module in nnx.iter_graph(copy):
+        for _, module in nnx.iter_graph(copy):
             if isinstance(module, nnx.Dropout):
                 module.deterministic = True
-            if isinstance(module, nnx.Module) and path and callable(module):
-                cls = _tagging(type(module), "/".join(map(str, path)))
-                object.__setattr__(module, "__class__", cls)
-        return copy
+        return _tagging_nnx(copy)
     flat = {path[1:]: value for path, value in flat.items()}
     leaves, structure = jax.tree_util.tree_flatten_with_path(model)
     copy = jax.tree.unflatten(
@@ -202,6 +199,14 @@ def filled(model: Any, variables: Mapping[str, Any], train: bool) -> Any:
         [flat[_names(keys)] if _equinox().is_array(leaf) else leaf for keys, leaf in leaves],
     )
     return _tagging_equinox(_equinox().nn.inference_mode(copy, not train), ())
+
+
+def _tagging_nnx(model: Any) -> Any:
+    for path, module in nnx.iter_graph(model):
+        if isinstance(module, nnx.Module) and path and callable(module):
+            cls = _tagging(type(module), "/".join(map(str, path)))
+            object.__setattr__(module, "__class__", cls)
+    return model
 
 
 def _tagging_equinox(node: Any, path: tuple[str, ...]) -> Any:
@@ -274,6 +279,29 @@ def marking(mark: Mark) -> Iterator[None]:
         yield
     finally:
         _mark.reset(token)
+
+
+@contextlib.contextmanager
+def merging(mark: Mark) -> Iterator[None]:
+    """Inside, modules that a function puts together (`nnx.merge`, `eqx.combine`) tag as well."""
+    makers: list[tuple] = [(nnx, "merge", is_nnx, _tagging_nnx)]
+    if _equinox() is not None:
+        makers.append((_equinox(), "combine", is_equinox, lambda tree: _tagging_equinox(tree, ())))
+
+    def wrapped(make: Callable, is_ours: Callable, tagging: Callable) -> Callable:
+        @functools.wraps(make)
+        def merge(*args: Any, **kwargs: Any) -> Any:
+            made = make(*args, **kwargs)
+            return tagging(made) if is_ours(made) else made
+
+        return merge
+
+    with contextlib.ExitStack() as stack, marking(mark):
+        for library, name, is_ours, tagging in makers:
+            make = getattr(library, name)
+            stack.callback(setattr, library, name, make)
+            setattr(library, name, wrapped(make, is_ours, tagging))
+        yield
 
 
 def collections(module: Any) -> dict[str, Any]:

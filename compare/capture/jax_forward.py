@@ -18,10 +18,12 @@ from compare.capture.jax_model import (
     Variables,
     collected,
     filled,
+    is_boxed,
     key_name,
     method_of,
     mode_keywords,
     path_of,
+    unboxed,
 )
 from compare.capture.jaxpr import tag
 from compare.capture.outputs import paired
@@ -93,10 +95,11 @@ def forward(
         apply, tree = model, {}
         if isinstance(model, tuple):
             apply, tree = model[0], filled(model, flatten_dict(variables))
-        if twin.jax_call:
-            output = twin.jax_call(apply, tree, *inputs, train=train)
-        else:
-            output = apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)
+        with bring.merging(tagged):
+            if twin.jax_call:
+                output = twin.jax_call(apply, tree, *inputs, train=train)
+            else:
+                output = apply(tree, *inputs) if isinstance(model, tuple) else apply(*inputs)
         return _updated(model, output, variables)
 
 
@@ -109,8 +112,8 @@ def _updated(model: Any, output: Any, variables: Variables) -> tuple:
     collections = {k: v for k, v in variables.items() if k != "params"}
     if not (old and isinstance(model, tuple) and type(output) is tuple and len(output) == 2):
         return output, collections
-    told, _ = jax.tree_util.tree_flatten_with_path(output[1])
-    new = {path_of(keys): leaf for keys, leaf in told}
+    told, _ = jax.tree_util.tree_flatten_with_path(output[1], is_boxed)
+    new = {path_of(keys): unboxed(leaf) for keys, leaf in told}
     where = {path: path if collected(model[1]) else path[1:] for path in old}
     if any(at not in new or np.shape(new[at]) != np.shape(old[path]) for path, at in where.items()):
         return output, collections

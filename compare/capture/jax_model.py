@@ -19,8 +19,6 @@ from compare.twin import Image, Twin
 from compare.weights.link import Leaf, Path
 
 Variables = dict[str, Any]
-# What a leaf of the user's variables may be wrapped in.
-BOXES = (nn.meta.AxisMetadata, nnx.Variable)
 
 
 def is_image(twin: Twin, name: str) -> bool:
@@ -47,7 +45,8 @@ def structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Pat
 
 def _structs(twin: Twin, model: Any, batch: Mapping[str, np.ndarray]) -> dict[Path, Any]:
     if isinstance(model, tuple):
-        return {path: _struct(boxed) for path, boxed in given(model)[0].items()}
+        leaves = given(model)[0].items()
+        return {path: _struct(boxed) for path, boxed in leaves if not _is_random(boxed)}
     if isinstance(model, nn.Module):
         inputs = [to_jax(arranged(twin, name, batch[name])) for name in twin.inputs]
         method = method_of(twin, twin.call, train=False)
@@ -73,9 +72,7 @@ def given(model: tuple) -> tuple[dict[Path, Any], Any]:
     Raises:
       DiptychError: two leaves have one path.
     """
-    flat, structure = jax.tree_util.tree_flatten_with_path(
-        model[1], is_leaf=lambda x: isinstance(x, BOXES)
-    )
+    flat, structure = jax.tree_util.tree_flatten_with_path(model[1], is_boxed)
     above = () if collected(model[1]) else ("params",)
     found: dict[Path, Any] = {}
     for keys, leaf in flat:
@@ -92,14 +89,19 @@ def filled(model: tuple, variables: Mapping[Path, Any]) -> Any:
     if not collected(model[1]):  # PyTorch tells which of them are buffers
         variables = {("params", *path[1:]): value for path, value in variables.items()}
     return jax.tree.unflatten(
-        structure, [_boxed(boxed, variables[path]) for path, boxed in leaves.items()]
+        structure,
+        [
+            boxed if _is_random(boxed) else _boxed(boxed, variables[path])
+            for path, boxed in leaves.items()
+        ],
     )
 
 
 def values(twin: Twin, model: Any) -> dict[Path, np.ndarray]:
     """The variables that the porter gives, by path; of a Linen module alone there are none."""
     if isinstance(model, tuple):
-        found = {path: _unboxed(leaf) for path, leaf in given(model)[0].items()}
+        leaves = given(model)[0].items()
+        found = {path: unboxed(leaf) for path, leaf in leaves if not _is_random(leaf)}
     elif twin.variables is not None:
         flat, _ = jax.tree_util.tree_flatten_with_path(nn.meta.unbox(twin.variables))
         found = {tuple(key_name(k) for k in path): leaf for path, leaf in flat}
@@ -108,7 +110,13 @@ def values(twin: Twin, model: Any) -> dict[Path, np.ndarray]:
     return {path: to_numpy(leaf) for path, leaf in found.items() if _is_array(leaf)}
 
 
-def _unboxed(leaf: Any) -> Any:
+def is_boxed(leaf: Any) -> bool:
+    """Whether a leaf of the user's variables is wrapped."""
+    return isinstance(leaf, (nn.meta.AxisMetadata, nnx.Variable))
+
+
+def unboxed(leaf: Any) -> Any:
+    """What a leaf of the user's variables holds."""
     if isinstance(leaf, nn.meta.AxisMetadata):
         return leaf.unbox()
     return bring.held(leaf)
@@ -121,7 +129,15 @@ def _boxed(box: Any, value: Any) -> Any:
 
 
 def _struct(boxed: Any) -> jax.ShapeDtypeStruct:
-    return jax.eval_shape(lambda: _unboxed(boxed))
+    return jax.eval_shape(lambda: unboxed(boxed))
+
+
+def _is_random(boxed: Any) -> bool:
+    """Whether a leaf is the state of a random generator, which stays the user's own."""
+    dtype = getattr(bring.held(boxed), "dtype", None)
+    return isinstance(boxed, nnx.RngState) or (
+        dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    )
 
 
 def _is_array(leaf: Any) -> bool:
@@ -134,7 +150,7 @@ def kinds(
 ) -> dict[Path, str]:
     """The layers that own the variables, as `bring.kind`; in Linen where their layout asks it."""
     if not isinstance(model, nn.Module):
-        return bring.kinds(model)
+        return bring.kinds(model[1] if isinstance(model, tuple) else model)
     found: dict[Path, str] = {}
     if not any("ConvTranspose" in leaf.layer for leaf in leaves.values()):
         return found
@@ -161,9 +177,9 @@ def is_bare(model: Any) -> bool:
 
 def is_laid(model: Any) -> bool:
     """Whether a library's layers hold the variables: their names then say their layout."""
-    apply = model[0] if isinstance(model, tuple) else model
+    apply, variables = model if isinstance(model, tuple) else (model, model)
     apply = getattr(apply, "func", apply)  # a functools.partial
-    return isinstance(getattr(apply, "__self__", apply), nn.Module) or bring.is_module(model)
+    return isinstance(getattr(apply, "__self__", apply), nn.Module) or bring.is_module(variables)
 
 
 def path_of(keys: tuple) -> Path:

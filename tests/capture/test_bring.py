@@ -231,6 +231,42 @@ def test_equinox_state_is_refused():
         climb(twin)
 
 
+# Modules that a function puts together.
+
+
+def merged_nnx(**options: Any) -> Twin:
+    graph, state = nnx.split(NnxNet(**options))
+
+    def apply(state: Any, x: Any, train: bool) -> tuple:
+        model = nnx.merge(graph, state)
+        model.train() if train else model.eval()
+        return model(x), nnx.state(model)
+
+    return dataclasses.replace(
+        nnx_twin((apply, state)),
+        jax_call=lambda apply, state, x, train: apply(state, x, train),
+    )
+
+
+def merged_equinox(**options: Any) -> Twin:
+    arrays, rest = eqx.partition(EqxSingle(**options), eqx.is_array)
+
+    def apply(arrays: Any, x: Any, token: Any) -> Any:
+        return jax.vmap(eqx.combine(arrays, eqx.nn.inference_mode(rest)))(x, token[:, 0])
+
+    return dataclasses.replace(eqx_twin(), jax=(apply, arrays), jax_call=None)
+
+
+@pytest.mark.parametrize(("merged", "places"), [(merged_nnx, 10), (merged_equinox, 12)])
+def test_modules_that_a_function_puts_together(merged: Callable, places: int):
+    result = climb(merged())
+    assert result.verdict == SAME, trouble(result)
+    assert paired(result) == (places, 0, 0)
+    assert origin(climb(merged(eps=1e-6))) == "ln"
+    assert nnx.merge.__module__.startswith("flax.")
+    assert eqx.combine.__module__.startswith("equinox.")
+
+
 # Plain functions with their parameters in any pytree.
 
 
