@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+from flax.traverse_util import unflatten_dict
 from jax.extend import core
 
+from compare.capture.jax_forward import forward
+from compare.capture.jax_model import Variables, arranged, key_name, structs
 from compare.capture.jax_versions import opened
+from compare.share import to_jax
+from compare.twin import Twin
+from compare.weights.link import Path
 
 INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
@@ -48,3 +56,21 @@ def first_uses(closed: Any, leaves: int) -> list[tuple[int, frozenset[int]]]:
 
     run(opened(closed)[0], arguments)
     return [(leaf, others) for leaf, others in found.items() if leaf < leaves]
+
+
+def order(
+    twin: Twin, model: Any, batch: Mapping[str, np.ndarray]
+) -> tuple[list[Path], dict[Path, frozenset[Path]]]:
+    """The variables in the order of their first use; and what that use depends on, beside them."""
+    variables = unflatten_dict(structs(twin, model, batch))
+    inputs = [to_jax(arranged(twin, name, batch[name])) for name in twin.inputs]
+
+    def output(variables: Variables, inputs: list) -> Any:
+        return forward(twin, model, variables, inputs, twin.call, False)[0]
+
+    closed = jax.make_jaxpr(output)(variables, inputs)
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    paths = [tuple(key_name(k) for k in path) for path, _ in flat]
+    uses = first_uses(closed, len(paths))
+    before = {paths[i]: frozenset(paths[o] for o in others if o < len(paths)) for i, others in uses}
+    return list(before), before

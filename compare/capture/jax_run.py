@@ -13,16 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from compare.capture.dataflow import first_uses
 from compare.capture.given import Given, mode_name
-from compare.capture.jax_forward import forward, named
+from compare.capture.jax_forward import named
 from compare.capture.jax_masks import Sampler
 from compare.capture.jax_model import (
     Variables,
     arranged,
     is_image,
     key_name,
-    structs,
 )
 from compare.capture.jax_operations import recorded
 from compare.capture.jax_programs import Programs
@@ -75,6 +73,7 @@ class JaxRun:
         self.plans = self.programs.plans
         self.branches: dict[str, dict[str, np.ndarray]] = {}
         self.lifted: dict[str, None] = {}
+        self.units: dict[str, float] = {}
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
@@ -137,8 +136,14 @@ class JaxRun:
 
     @property
     def notes(self) -> list[str]:
-        """What is said of the outputs' names."""
-        return [n for mode, call in self.programs.calls.items() for n in noted(mode, call.outputs)]
+        """What is said of the outputs' names, and of a momentum in another unit."""
+        calls = self.programs.calls.items()
+        return [n for mode, call in calls for n in noted(mode, call.outputs)] + [
+            f"{phase or 'train'}: optax's momentum is {unit:g} times PyTorch's: the same updates"
+            " as long as the learning rate is constant (OPT-09)"
+            for phase, unit in self.units.items()
+            if unit != 1.0
+        ]
 
     def shared(self) -> dict[tuple[str, int], Shape]:
         """The shapes of dropout masks that are not PyTorch's own, in every mode that drops."""
@@ -204,7 +209,8 @@ class JaxRun:
             return {p: self._cross(flat["params", *p]) for p in trained}
 
         given = self.given.optimizer[phase.name]
-        state = optim.write_optax(phase.optimizer, state, dict(trained), given, tree)
+        unit = self._unit(phase, trained)
+        state = optim.write_optax(phase.optimizer, state, dict(trained), given, tree, unit)
         gradients = tree(self.given.gradients[phase.name])
         return self.programs.update(phase, gradients, state, dict(trained))
 
@@ -409,12 +415,26 @@ class JaxRun:
     def _state(
         self, prefix: str, phase: Phase, state: Any, params: Mapping[Path, Any]
     ) -> dict[str, np.ndarray]:
-        slots = self.given.optimizer[phase.name]
+        slots, unit = self.given.optimizer[phase.name], self._unit(phase, params)
+        found = optim.read_optax(state, dict(params), slots, self._named, unit)
         return {
             f"{prefix}/state/{slot}/{name}": array
-            for slot, values in optim.read_optax(state, dict(params), slots, self._named).items()
+            for slot, values in found.items()
             for name, array in values.items()
         }
+
+    def _unit(self, phase: Phase, params: Mapping[Path, Any]) -> float:
+        """What the momentum is measured in."""
+
+        def update() -> tuple[Any, Any]:
+            ones = {path: jnp.ones_like(value) for path, value in params.items()}
+            fresh = self.programs.fresh(phase, dict(params))
+            after, state = self.programs.update(phase, ones, fresh, dict(params))
+            return {path: after[path] - value for path, value in params.items()}, state
+
+        if phase.name not in self.units:
+            self.units[phase.name] = optim.unit(phase.optimizer, update)
+        return self.units[phase.name]
 
     def _updated(
         self, prefix: str, phase: Phase, params: Mapping[Path, Any], state: Any
@@ -428,22 +448,3 @@ def outputs(
 ) -> dict[str, np.ndarray]:
     """What a model gives, by name; `names` are suffixes -> PyTorch's."""
     return {f"{mode}/out{names.get(s, s)}": to_numpy(value) for s, value in named(output)}
-
-
-def order(
-    twin: Twin, model: Any, batch: Mapping[str, np.ndarray]
-) -> tuple[list[Path], dict[Path, frozenset[Path]]]:
-    """The variables in the order of their first use; and what that use depends on, beside them."""
-    variables = unflatten_dict(structs(twin, model, batch))
-    run = JaxRun(twin, model, WeightMap([], {}), Given({}, dict(batch), 0, 0), dtype="float32")
-    inputs, _ = run._batch(batch)
-
-    def output(variables: Variables, inputs: list) -> Any:
-        return forward(twin, model, variables, inputs, twin.call, False)[0]
-
-    closed = jax.make_jaxpr(output)(variables, inputs)
-    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
-    paths = [tuple(key_name(k) for k in path) for path, _ in flat]
-    uses = first_uses(closed, len(paths))
-    before = {paths[i]: frozenset(paths[o] for o in others if o < len(paths)) for i, others in uses}
-    return list(before), before

@@ -113,13 +113,13 @@ class Pair:
 
     @cached_property
     def weights(self) -> WeightMap:
-        from compare.capture import jax_model, jax_run
+        from compare.capture import dataflow, jax_model
 
         twin, model, batch = self.twin, self.jax_model, self.given.batch
 
         def order() -> Order:
             ours = self.run(REFERENCE, "float32").order()
-            return Order(ours, *jax_run.order(twin, model, batch))
+            return Order(ours, *dataflow.order(twin, model, batch))
 
         shapes = jax_model.shapes(twin, model, batch)
         tensors = [(name, name, leaf.shape) for name, leaf in self.leaves.items()]

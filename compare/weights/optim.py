@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,34 @@ def slots(spec: Any) -> list[str]:
     return [slot for slot, value in optimizer.state[probe].items() if value is not None]
 
 
+def unit(spec: Any, update: Callable[[], tuple[Any, Any]]) -> float:
+    """What optax's momentum is measured in: 1, PyTorch's unit, or minus the learning rate.
+
+    A chain of the user's own may have the rate before the momentum, as `optax.rmsprop` has: its
+    momentum then is what the parameters move by, the same as long as the rate is constant.
+
+    Args:
+      update: gives the moves of a first update with gradients of one, and optax's state after it.
+    """
+    if not callable(spec[0]) or "momentum_buffer" not in slots(spec):
+        return 1.0
+    import jax
+    import torch
+
+    probe = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = torch_optimizer(spec, [probe])
+    probe.grad = torch.ones_like(probe)
+    optimizer.step()
+    buffer = float(optimizer.state[probe]["momentum_buffer"])
+    moves, state = update()
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    held = [np.asarray(leaf) for path, leaf in leaves if _field(path) == "trace"]
+    moved = [np.asarray(leaf) for leaf in jax.tree.leaves(moves)]
+    # The moves come from a difference of parameters, so they are rounded.
+    alike = len(held) == len(moved) and all(map(partial(np.allclose, rtol=1e-6), held, moved))
+    return (float(probe.detach()) - 1) / buffer if held and alike else 1.0
+
+
 def read_torch(optimizer: Any, names: Mapping[Any, str]) -> State:
     """The state by slot and parameter name, not copied; `names` maps parameters to names."""
     state: State = {}
@@ -134,13 +163,18 @@ def _field(path: tuple) -> str:
 
 
 def read_optax(
-    state: Any, params: Any, slots: Container[str], to_torch_names: Callable[[Any], dict]
+    state: Any,
+    params: Any,
+    slots: Container[str],
+    to_torch_names: Callable[[Any], dict],
+    unit: float = 1.0,
 ) -> State:
     """The same from an optax state, under torch's names.
 
     Args:
       slots: the quantities that the torch optimizer keeps; a count that it has not is left out.
       to_torch_names: turns a tree like `params` into arrays by PyTorch's name.
+      unit: of optax's momentum.
     """
     import jax
 
@@ -152,6 +186,8 @@ def read_optax(
         field = _field(path)
         if is_tree(value):
             known = SLOTS.get(field, (field,))
+            if field == "trace":
+                value = jax.tree.map(lambda leaf: leaf / unit, value)
             found[next((s for s in known if s in slots), known[0])] = to_torch_names(value)
         elif field in NUMBERS and field in slots:
             found[field] = dict.fromkeys(names, np.asarray(value))
@@ -161,7 +197,12 @@ def read_optax(
 
 
 def write_optax(
-    spec: Any, state: Any, params: Any, given: State, to_tree: Callable[[dict], Any]
+    spec: Any,
+    state: Any,
+    params: Any,
+    given: State,
+    to_tree: Callable[[dict], Any],
+    unit: float = 1.0,
 ) -> Any:
     """`state` with the slots of `given` (PyTorch's names) and every count at START.
 
@@ -180,7 +221,10 @@ def write_optax(
             return value
         if is_tree(value):
             slot = next((s for s in SLOTS.get(field, (field,)) if s in given), None)
-            return value if slot is None else to_tree(given[slot])
+            if slot is None:
+                return value
+            scale = unit if field == "trace" else 1.0
+            return jax.tree.map(lambda leaf: scale * leaf, to_tree(given[slot]))
         if field in NUMBERS and field in given:
             return jnp.full_like(value, float(next(iter(given[field].values()))))
         return jnp.full_like(value, START) if field == "count" else value

@@ -83,6 +83,37 @@ def test_an_optimizer_of_the_users_own(ours: Any, theirs: Any, verdict: str):
     assert find(twin).verdict == verdict
 
 
+def root_mean_square(parameters: Any) -> Any:
+    return torch.optim.RMSprop(parameters, lr=RATE, alpha=0.9, eps=1e-8, momentum=0.9)
+
+
+def with_momentum(rate: Any = RATE, **options: Any) -> Any:
+    settings: Any = {"decay": 0.9, "eps": 1e-8, "eps_in_sqrt": False, "momentum": 0.9} | options
+    return optax.rmsprop(rate, **settings)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [
+        (with_momentum(), "SAME"),
+        (with_momentum(lambda count: RATE * 0.9**count), "DIVERGED"),
+        (with_momentum(momentum=0.8), "DIVERGED"),
+        (with_momentum(rate=1.1 * RATE), "DIVERGED"),
+        (with_momentum(centered=True), "DIVERGED"),
+        (with_momentum(initial_scale=1.0), "DIVERGED"),
+    ],
+    ids=["constant", "a schedule", "another momentum", "another rate", "centred", "begun at one"],
+)
+def test_the_rate_may_be_in_the_momentum(theirs: Any, verdict: str):
+    twin = Twin(
+        torch=Net, jax=FlaxNet, inputs={"x": Array((5, 4))}, optimizer=(root_mean_square, theirs)
+    )
+    (entry,) = find(twin).twins
+    assert entry["verdict"] == verdict
+    notes = [note for note in entry["coverage"]["notes"] if "-0.01 times PyTorch's" in note]
+    assert len(notes) == 1
+
+
 class Steep(nn.Module):
     """Attention whose logits are not scaled down: steps of 0.1 make it chaotic."""
 
