@@ -29,8 +29,8 @@ class Given:
       cotangents: per phase, the arrays of the default loss (or a drawn target).
       gradients: per phase, what the teacher-forced update is given.
       optimizer: per phase, the state that it starts from, by slot.
-      still: "mode/name" of parameters whose gradient is zero by analysis. Their rounding noise
-        would become whole steps of Adam, so their updates get exact zeros.
+      still: by "mode/name" of a parameter, where its gradient is zero by analysis. The rounding
+        noise there would become whole steps of Adam, so the updates get exact zeros.
       draws: by mode, the dropout masks that PyTorch draws.
       slips: what of the porter's own weights is not PyTorch's, and runs as it is.
       alone: leaves of the porter's that PyTorch has no tensor for.
@@ -47,7 +47,7 @@ class Given:
     cotangents: dict[str, list[np.ndarray]] = field(default_factory=dict)
     gradients: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     optimizer: dict[str, State] = field(default_factory=dict)
-    still: set[str] = field(default_factory=set)
+    still: dict[str, np.ndarray] = field(default_factory=dict)
     draws: dict[str, list[Draw]] = field(default_factory=dict)
     shared: dict[tuple[str, int], Shape] = field(default_factory=dict)
     slips: list[Slip] = field(default_factory=list)

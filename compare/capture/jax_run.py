@@ -192,7 +192,7 @@ class JaxRun:
         if not any(name.startswith(f"{mode}/") for name in still):
             return dict(gradients)
         moving = {
-            name: np.full(leaf.shape, f"{mode}/{name}" not in still)
+            name: ~still.get(f"{mode}/{name}", np.zeros(leaf.shape, bool))
             for name, leaf in self.weights.leaves.items()
         }
         flat = self.weights.to_jax(moving)

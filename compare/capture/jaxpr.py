@@ -234,12 +234,13 @@ class Walk:
         )
         inside = Walk(sampler=self.sampler.inner(), **self.options)
         jax.eval_shape(lambda: inside.run(body, [*consts, *carry, *(x[0] for x in xs)], scope))
-        outer = {key: numbered(self._seen, key) for key in inside.info}
-        for key in inside.taps.keys() - inside.info.keys():
+        again = functools.partial(numbered, self._seen)
+        outer = {key: again(key.partition("#")[0]) for key in inside.info}
+        for key in (key for key in inside.taps if key not in inside.info):
             place = key.replace(":in", "", 1)
             of = inside.info.get(place)
             called = of is not None and of.function
-            outer[key] = input_key(outer[place]) if called else numbered(self._seen, key)
+            outer[key] = input_key(outer[place]) if called else again(key.partition("#")[0])
         perturb, force = (
             {key: given[name] for key, name in outer.items() if name in given}
             for given in (self.perturb, self.force)

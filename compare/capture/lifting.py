@@ -50,8 +50,8 @@ def lifted(found: dict[str, None]) -> Iterator[None]:
     def wide(operand: Any, new_dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         return convert(operand, widened(new_dtype), *args, **kwargs)
 
-    def wide_named(dtype: Any, fun_name: str | None = None) -> Any:
-        return named(dtype if fun_name in AS_BITS else widened(dtype), fun_name)
+    def wide_named(dtype: Any, fun_name: str | None = None, **options: Any) -> Any:
+        return named(dtype if fun_name in AS_BITS else widened(dtype), fun_name, **options)
 
     def unlifted(*args: Any, **kwargs: Any) -> Any:
         nonlocal depth

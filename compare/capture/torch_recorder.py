@@ -320,6 +320,9 @@ class Recorder(TorchFunctionMode):
                     output = x.copy_(output)
             else:
                 output = func(*args, **kwargs)
+        elif name == "hard_sigmoid" and self._lift:
+            self.lifted[f"{source()}: float32 in the gradient of hardsigmoid"] = None
+            output = _hard_sigmoid(func, *args, **kwargs)
         else:
             output = func(*args, **kwargs)
         if not inside and isinstance(output, torch.Tensor) and output.is_floating_point():
@@ -340,6 +343,12 @@ class Recorder(TorchFunctionMode):
             return torch.Tensor.double, args, kwargs
         wide = lambda a: torch.float64 if isinstance(a, torch.dtype) and a in LOW else a  # noqa: E731
         return func, tuple(wide(a) for a in args), {k: wide(v) for k, v in kwargs.items()}
+
+
+def _hard_sigmoid(func: Any, x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    """`func`, with the gradient in float64: PyTorch's own multiplies by a sixth in float32."""
+    output = nn.functional.relu6(x + 3) / 6
+    return x.copy_(output) if inplace or func.__name__.endswith("_") else output
 
 
 def _transformed() -> bool:

@@ -79,7 +79,8 @@ class TorchRun:
 
     def _cross(self, array: np.ndarray) -> torch.Tensor:
         tensor = to_torch(array, self.dtype, self.device)
-        if not self._moved or not tensor.is_floating_point():
+        # Whole numbers are meant as they are: a mask that is asked whether it is zero.
+        if not self._moved or not tensor.is_floating_point() or (tensor == tensor.round()).all():
             return tensor
         count = tensor.numel()
         bits = np.unpackbits(np.frombuffer(self._rng.bytes(count // 8 + 1), np.uint8))[:count]
@@ -305,8 +306,10 @@ class TorchRun:
     def _still(self, phase: Phase) -> None:
         """Exact zeros for gradients that are zero by analysis."""
         for name, parameter in self._parameters(phase).items():
-            if f"{mode_name(phase)}/{name}" in self.given.still and parameter.grad is not None:
-                parameter.grad = torch.zeros_like(parameter)
+            still = self.given.still.get(f"{mode_name(phase)}/{name}")
+            if still is not None and parameter.grad is not None:
+                where = torch.from_numpy(still).to(parameter.device)
+                parameter.grad = parameter.grad.masked_fill(where, 0)
 
     def sections(self, trajectory: bool = True) -> Iterator[Section]:
         """forward in eval mode; per phase forward, gradients, step; trajectory by step; final.

@@ -56,6 +56,8 @@ class Judge:
         self.chaotic = False
         self.lone: list[tuple[str, str]] = []
         self.zero: set[str] = set()
+        self.still: dict[str, np.ndarray] = {}
+        self.unused: set[str] = set()
         self.unlike: set[str] = set()
         self.inner: set[str] = set()
 
@@ -207,7 +209,9 @@ class Judge:
         return Section(section.stage, kept, section.step)
 
     def _label(self, section: Section, noise: Mapping[str, float]) -> dict[str, float]:
-        """The gradient scale of each mode; remembers parameters with a gradient of zero."""
+        """The gradient scale of each mode; remembers parameters with a gradient of zero, and the
+        elements of others: the key's part of a packed bias.
+        """
         scale: dict[str, float] = {}
         sizes = {
             name: norm(array)
@@ -219,9 +223,18 @@ class Judge:
             scale[mode] = max(scale.get(mode, 0.0), size)
         for name, size in sizes.items():
             mode, _, rest = name.partition("/")
+            parameter = f"{mode}/{rest.removeprefix('gradient/param/')}"
             shake = V.NOISE * noise.get(name, 0.0)
+            magnitude = np.abs(section.tensors[name])
+            still = (magnitude < V.ZERO * scale[mode]) & (shake > V.RELATIVE * magnitude)
             if size < V.ZERO * scale[mode] and shake > V.RELATIVE * size:
-                self.zero.add(f"{mode}/{rest.removeprefix('gradient/param/')}")
+                self.zero.add(parameter)
+            else:
+                still &= magnitude > 0  # what no example reaches may be reached by the next
+            if still.any():
+                self.still[parameter] = still
+            if not size:
+                self.unused.add(parameter)
         return scale
 
     def _inherits(self, name: str) -> bool:
@@ -246,9 +259,12 @@ class Judge:
 
     def _lone(self, stage: Stage, name: str, text: str) -> None:
         """A tensor that one side alone has; an optimizer of the user's own may keep its state where
-        nobody sees it, so that counts only if what is trained differs, too.
+        nobody sees it, and one of PyTorch's keeps none of what the loss does not reach, so that
+        counts only if what is trained differs, too.
         """
-        found = self.lone if self.beside and "/state/" in name else stage.findings
+        mode, _, rest = name.partition("/")
+        lone = self.beside or f"{mode}/{rest.rpartition('/')[2]}" in self.unused
+        found = self.lone if lone and "/state/" in name else stage.findings
         found.append((V.DIVERGED, text))
 
     def trained(self) -> None:

@@ -183,7 +183,7 @@ class Ladder:
                 judge.meet(runs[0].info, runs[1].info)
                 judge.unlike = set(getattr(runs[1], "unlike", ()))
             judge.judge(section, theirs, noise)
-            given.still |= judge.zero
+            given.still |= judge.still
             if section.stage == "trajectory" and section.step == given.steps:
                 judge_movement(judge.result.stages["trajectory"], section, given.state)
             del section, theirs  # before the next are made

@@ -75,9 +75,13 @@ def match(
     often = Counter((slashed[tap.path], tap.kind) for tap in torch_info.values() if tap.function)
     often.subtract(Counter((tap.path, tap.kind) for tap in jax_info.values() if tap.function))
     slashed |= {k: v for k, v in ordered.items() if k in slashed and slashed[k] not in known}
+    claimed = {other: path for path, other in ordered.items()}
     pairs: dict[str, str] = {}
     for key, tap in torch_info.items():
         rest = key[len(tap.path) :]
+        # What holds the weights of a layer is that layer, whatever else has its name.
+        if claimed.get(slashed[tap.path], tap.path) != tap.path:
+            continue
         if key in jax_info and jax_info[key].path == tap.path:  # PyTorch on another backend
             pairs[key] = key
             continue
