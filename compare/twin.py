@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """One architecture, twice: what to build, what to feed it, how to train it.
+    r"""One architecture, twice: what to build, what to feed it, how to train it.
 
     Args:
       torch, jax: an instance or a zero-argument callable giving one; `torch` an `nn.Module` or a
@@ -150,7 +151,12 @@ class Twin:
         trajectory is chaotic with that, at 0.01.
       data: `data(rng)` yields real batches (dicts of inputs and targets) for the trajectory; what
         it does not give is drawn. Default: generic batches.
-      rename: regular expressions on PyTorch's dotted names -> JAX's names.
+      rename: regular expressions on PyTorch's dotted names -> JAX's names, applied in turn to the
+        names of modules and of tensors. One matches whole components, wherever they stand: "fc" is
+        the "fc" of "head.fc" and of "fc.weight", and not part of "fc1"; r"blocks\.(\d+)" renames
+        what lies below, too. What stands behind a slash in a replacement is not matched again. A
+        name that comes out as the path of a leaf is that leaf: {"embed.weight": "tok/embedding"}.
+        An expression that matches nothing is refused.
       ignore: regular expressions of whole names ("encoder.mask_token", "encoder/mask_token") of
         parameters or buffers that only one side has and nothing uses; the report counts them.
       layout: "NHWC" where JAX's images are channels-last, "same" where both sides agree.
@@ -192,6 +198,12 @@ class Twin:
     def __post_init__(self):
         if not self.inputs:
             raise DiptychError("Twin(inputs=...) is empty: name at least one input of the models")
+        for pattern, replacement in self.rename.items():
+            try:
+                re.sub(f"(?:{pattern})|", replacement, "")
+            except (re.error, TypeError) as error:
+                pair = f"{{{pattern!r}: {replacement!r}}}"
+                raise DiptychError(f"Twin(rename={pair}) is no expression: {error}") from error
         if isinstance(self.ignore, str):
             raise DiptychError(f"Twin(ignore={self.ignore!r}): give a list of expressions")
         if self.layout not in ("NHWC", "same"):

@@ -15,6 +15,7 @@ from compare.ladder.ignored import ignored
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.by_value import common
+from compare.weights.link import Path, renamed
 from compare.weights.map import Order, WeightMap
 from compare.weights.optim import START
 from compare.weights.own import Own, slips
@@ -30,6 +31,9 @@ def _seed(seed: int, *purpose: object) -> int:
 class Pair:
     """A twin made ready: both models, their weight map, and what every run is given.
 
+    Attributes:
+      names: of PyTorch's modules and tensors.
+
     Raises:
       DiptychError: if a model cannot be built or called.
     """
@@ -40,6 +44,8 @@ class Pair:
         self.twin, self.seed, self.precision = twin, seed, precision
         self.model = torch_model.construct(twin, _seed(seed, "torch"))
         self.leaves, aliases = torch_model.specification(self.model)
+        self.names = [*torch_model.modules(self.model), *self.leaves, *aliases]
+        self._refuse_idle()
         batch = twin.draw(generator(seed, "inputs"))
         own = torch_model.values(self.model)
         self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
@@ -47,6 +53,19 @@ class Pair:
         self.noise: dict[str, None] = {}
         self._rounded: list[str] | None = None
         self._draw()
+
+    def _refuse_idle(self) -> None:
+        """Refuses expressions of `rename` that match none of PyTorch's names."""
+        rename = self.twin.rename
+        idle = set(rename)
+        for name in self.names:
+            renamed(name, rename, idle)
+        for pattern in rename:
+            if pattern in idle:
+                raise DiptychError(
+                    f"{self.twin.name}: Twin(rename=...): {pattern!r} matches no module and no"
+                    " tensor of PyTorch's, as whole names between dots"
+                )
 
     def train_by(self, optimizer: Any) -> None:
         """Takes another optimizer than the twin's."""
@@ -98,7 +117,7 @@ class Pair:
 
         given = jax_model.values(self.twin, self.jax_model)
         if self.twin.variables is not None:
-            wanted = jax_model.shapes(self.twin, self.jax_model, self.given.batch)
+            wanted = self.shapes
             for verb, paths in {
                 "lacks": wanted.keys() - given.keys(),
                 "has unknown": given.keys() - wanted.keys(),
@@ -112,16 +131,32 @@ class Pair:
         return Own(values, given, jax_model.is_laid(self.jax_model))
 
     @cached_property
+    def shapes(self) -> dict[Path, tuple[int, ...]]:
+        """The shapes of JAX's leaves by path, the collection first."""
+        from compare.capture import jax_model
+
+        return jax_model.shapes(self.twin, self.jax_model, self.given.batch)
+
+    @cached_property
+    def kinds(self) -> Mapping[Path, str]:
+        """ "library layer" of the leaves whose layer is known."""
+        from compare.capture import jax_model
+
+        return jax_model.kinds(self.twin, self.jax_model, self.given.batch, self.leaves)
+
+    @cached_property
+    def order(self) -> Order:
+        """The order of execution, of both sides."""
+        from compare.capture import jax_run
+
+        ours = self.run(REFERENCE, "float32").order()
+        return Order(ours, *jax_run.order(self.twin, self.jax_model, self.given.batch))
+
+    @cached_property
     def weights(self) -> WeightMap:
-        from compare.capture import jax_model, jax_run
+        from compare.capture import jax_model
 
-        twin, model, batch = self.twin, self.jax_model, self.given.batch
-
-        def order() -> Order:
-            ours = self.run(REFERENCE, "float32").order()
-            return Order(ours, *jax_run.order(twin, model, batch))
-
-        shapes = jax_model.shapes(twin, model, batch)
+        twin, shapes = self.twin, self.shapes
         tensors = [(name, name, leaf.shape) for name, leaf in self.leaves.items()]
         tensors += [(path, "/".join(path[1:]), shape) for path, shape in shapes.items()]
         left_out = ignored(twin, tensors)
@@ -130,9 +165,9 @@ class Pair:
             {path: shape for path, shape in shapes.items() if path not in left_out},
             twin.rename,
             self._aliases,
-            jax_model.kinds(twin, model, batch, self.leaves),
-            None if twin.room else order,  # the catalogue's names are equal
-            jax_model.is_bare(model),
+            self.kinds,
+            None if twin.room else lambda: self.order,  # the catalogue's names are equal
+            jax_model.is_bare(self.jax_model),
             self.own,
         )
         found.leaves = self.leaves
