@@ -18,6 +18,7 @@ from compare.ladder.judge import Judge
 from compare.ladder.noise import mathematical_noise, moved, numerical_noise, together
 from compare.ladder.pair import REFERENCE, Pair, parse
 from compare.ladder.result import Result
+from compare.ladder.unpaired import leftovers
 from compare.twin import DEFAULT, TAME, generator
 
 UNCOMPILED = "operation by operation JAX's numbers are right: the difference is the compiler's"
@@ -91,6 +92,9 @@ class Ladder:
             for dtype in (autocast,) if autocast and dtypes else dtypes:
                 if alike:
                     self._numerics(alike, kinks[0], dtype)
+        for name, judge in self.judges.items():
+            if parse(name)[0] == "xla" and (seeking or judge.result.verdict != V.SAME):
+                judge.result.unpaired = leftovers(self.pair, judge.result)
         return [judge.result for judge in self.judges.values()]
 
     def _tamed(self, dtypes: Sequence[str], seeking: bool) -> list[Result]:
