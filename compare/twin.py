@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -156,7 +157,8 @@ class Twin:
         the "fc" of "head.fc" and of "fc.weight", and not part of "fc1"; r"blocks\.(\d+)" renames
         what lies below, too. What stands behind a slash in a replacement is not matched again. A
         name that comes out as the path of a leaf is that leaf: {"embed.weight": "tok/embedding"}.
-        An expression that matches nothing is refused.
+        An expression that matches nothing is refused. Or the path of a file of pairs, as
+        `diptych pair` writes them.
       ignore: regular expressions of whole names ("encoder.mask_token", "encoder/mask_token") of
         parameters or buffers that only one side has and nothing uses; the report counts them.
       layout: "NHWC" where JAX's images are channels-last, "same" where both sides agree.
@@ -183,7 +185,7 @@ class Twin:
     loss: Any = None
     optimizer: Any = DEFAULT
     data: Callable[[np.random.Generator], Iterator[dict[str, np.ndarray]]] | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
+    rename: Mapping[str, str] | str | os.PathLike[str] = field(default_factory=dict)
     ignore: Collection[str] = ()
     layout: str = "NHWC"
     call: str | None = None
@@ -198,7 +200,9 @@ class Twin:
     def __post_init__(self):
         if not self.inputs:
             raise DiptychError("Twin(inputs=...) is empty: name at least one input of the models")
-        for pattern, replacement in self.rename.items():
+        if not isinstance(self.rename, (Mapping, str, os.PathLike)):
+            raise DiptychError(f"Twin(rename={self.rename!r}): give expressions, or a file's path")
+        for pattern, replacement in self.rename.items() if isinstance(self.rename, Mapping) else ():
             try:
                 re.sub(f"(?:{pattern})|", replacement, "")
             except (re.error, TypeError) as error:

@@ -51,7 +51,7 @@ class Ladder:
         return Judge(
             Result(twin.name, REFERENCE, name),
             twin.layout,
-            twin.rename,
+            pair.rename,
             self._naming(name),
             pair.uncounted(name),
             pair.weights.modules if parse(name)[0] == "xla" else {},
@@ -185,6 +185,8 @@ class Ladder:
             theirs = next(stream)
             if section.stage == "forward":
                 judge.meet(runs[0].info, runs[1].info)
+                if parse(name)[0] == "xla":
+                    self.pair.refuse_places(runs[1].info)
                 judge.unlike = set(getattr(runs[1], "unlike", ()))
             judge.judge(section, theirs, noise)
             given.still |= judge.zero

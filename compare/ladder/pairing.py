@@ -55,14 +55,19 @@ class Leftovers:
     Args:
       rows: in PyTorch's order, then what JAX alone has.
       rename: the twin's `rename` and what pairs the rows that have two sides; empty if none has.
+      file: where the twin has its `rename` from.
     """
 
     rows: list[Unpaired] = field(default_factory=list)
     rename: dict[str, str] = field(default_factory=dict)
+    file: str = ""
 
     @property
     def line(self) -> str:
-        """The argument of Twin, to be pasted; "" if nothing is suggested."""
+        """The argument of Twin, or the file's lines, to be pasted; "" if nothing is suggested."""
+        if self.file and self.rename:
+            both = (f"{row.torch} {row.jax}" for row in self.rows if row.torch and row.jax)
+            return f"{self.file}: {'; '.join(both)}"
         pairs = ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in self.rename.items())
         return f"rename={{{pairs}}}" if pairs else ""
 
@@ -115,8 +120,8 @@ def match(
       modules: PyTorch's modules whose weights were paired by order -> JAX's.
     """
     slashed = {tap.path: renamed(tap.path, rename) for tap in torch_info.values()}
-    ordered = {k: v for k, v in (modules or {}).items() if slashed.get(k) != v}
-    ordered = _containers(torch_info, jax_info, modules or {}) | ordered
+    ordered = _containers(torch_info, jax_info, modules or {}) | {**(modules or {})}
+    ordered = {k: v for k, v in ordered.items() if slashed.get(k) != v}
     known = {tap.path for tap in jax_info.values()}
     often = Counter((slashed[tap.path], tap.kind) for tap in torch_info.values() if tap.function)
     often.subtract(Counter((tap.path, tap.kind) for tap in jax_info.values() if tap.function))

@@ -36,9 +36,9 @@ def leftovers(pair: Pair, result: Result | None = None) -> Leftovers:
     if result is None:
         return found
     covered = [row.torch for row in found.rows if row.torch]
-    other = _places(result, found.rename or pair.twin.rename, pair.names, pair.weights.modules)
+    other = _places(result, found.rename or pair.rename, pair.names, pair.weights.modules)
     rows = [row for row in other.rows if not _within(row.torch, covered)]
-    return Leftovers(found.rows + rows, other.rename or found.rename)
+    return Leftovers(found.rows + rows, other.rename or found.rename, found.file)
 
 
 def _within(name: str, covered: Iterable[str]) -> bool:
@@ -81,7 +81,7 @@ def _weights(pair: Pair) -> Leftovers:
 
     def packed(module: str, place: str) -> dict[str, str]:
         """A recurrent layer or attention, whose tensors are several leaves each."""
-        built = _built(pair, {_exact(module): f"/{place}", **pair.twin.rename})
+        built = _built(pair, {_exact(module): f"/{place}", **pair.rename})
         return {} if ours[module].keys() & {*built.lacking} else {module: place}
 
     several = [m for m, u in ours.items() if m and {leaf.layer for leaf in u.values()} & PACKED]
@@ -105,7 +105,7 @@ def _weights(pair: Pair) -> Leftovers:
     for names in singles.values():
         wanted |= names
 
-    paired = {*_built(pair, pair.twin.rename).named}
+    paired = {*_built(pair, pair.rename).named}
 
     def holds(rename: Mapping[str, str], pairs: Mapping[str, str]) -> bool:
         """Whether the map has these pairs with this `rename`, and all that it had before."""
@@ -119,7 +119,7 @@ def _weights(pair: Pair) -> Leftovers:
         kept = paired <= {*built.named} and not lost & pairs.keys()
         return kept and all(to in reached.get(name, ()) for name, to in pairs.items())
 
-    rename = _written(wanted, pair.twin.rename, pair.names, holds)
+    rename = _written(wanted, pair.rename, pair.names, holds)
     rows = []
     for module, unit in ours.items():
         if module in rename.pairs:
@@ -131,7 +131,7 @@ def _weights(pair: Pair) -> Leftovers:
         name = "/".join(path[1:])
         if not any(f"{name}/".startswith(f"{home}/") for home in rename.pairs.values()):
             rows.append(Unpaired("", "", name, _shape(pair.shapes[path])))
-    return Leftovers(rows, rename.whole)
+    return Leftovers(rows, rename.whole, getattr(pair.rename, "path", ""))
 
 
 def _leaf_names(name: str) -> tuple[str, ...]:

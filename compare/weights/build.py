@@ -69,6 +69,7 @@ def build(
     by_path = {"/".join(path): path for path in shapes}
     by_path |= {"/".join(path[1:]): path for path in reversed(list(shapes))}
     exacts: list[str] = []
+    meant = {pattern.replace("\\", "").strip("^$") for pattern in rename}  # not by a wildcard
 
     for name, leaf in leaves.items():
         module, attribute = place_of(name)
@@ -84,8 +85,12 @@ def build(
             around = module.rpartition("/")[0]
             places += [f"{around}/{out}".lstrip("/") for out in OUT]
         wanted = renamed(name, rename)
-        found = by_path.get(wanted) if wanted != slashed(name) else None
+        found = by_path.get(wanted) if name in meant or wanted != slashed(name) else None
         exact = found is not None
+        if found is None and name in meant:
+            text = f"JAX lacks the leaf {wanted}, which Twin(rename=...) names"
+            differences.append(f"{name} {leaf.shape} has no counterpart: {text}")
+            continue
         if found is None:
             here = (by_module.get(place, {}) for place in places)
             found = next((h[c] for h in here for c in candidates if c in h), None)
@@ -107,14 +112,14 @@ def build(
                 uncounted.append(f"{name}: a buffer that is not persistent, a constant in JAX")
                 continue
             where = f"a {' or '.join(dict.fromkeys(candidates))} at {module or 'the root'}"
-            if wanted.rpartition("/")[2] != name.rpartition(".")[2]:
-                where = f"the leaf {wanted}, which Twin(rename=...) names"
             lacking[name] = f"{name} {leaf.shape} has no counterpart: JAX lacks {where}"
             continue
         link = fitted(name, leaf, found, shapes[found], kinds.get(found, ""))
-        ways = either(name, leaf, found, shapes[found]) if exact and untold(name, found) else []
+        free = exact and untold(name, found)
+        ways = either(name, leaf, found, shapes[found]) if free else []
+        ways = own.related(ways) if own else ways
         link = ways[0] if ways else link
-        if own and not own.laid and (seen := own.layout(name, found)):
+        if own and (free or not own.laid) and (seen := own.layout(name, found)):
             link = seen
         elif len(ways) > 1 and attribute in LEAVES:
             misfits.add(found)
