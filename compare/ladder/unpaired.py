@@ -36,7 +36,7 @@ def leftovers(pair: Pair, result: Result | None = None) -> Leftovers:
     if result is None:
         return found
     covered = [row.torch for row in found.rows if row.torch]
-    other = _places(result, found.rename or pair.rename, pair.names, pair.weights.modules)
+    other = _places(pair, result, found.rename or pair.rename)
     rows = [row for row in other.rows if not _within(row.torch, covered)]
     return Leftovers(found.rows + rows, other.rename or found.rename, found.file)
 
@@ -171,18 +171,14 @@ def _shape(shape: tuple[int, ...]) -> str:
 # Places.
 
 
-def _places(
-    result: Result,
-    rename: Mapping[str, str],
-    names: list[str],
-    modules: Mapping[str, str],
-) -> Leftovers:
+def _places(pair: Pair, result: Result, rename: Mapping[str, str]) -> Leftovers:
     """What was recorded on one side only, in whatever mode."""
     ours: dict[str, Tap] = {}
     theirs: dict[str, Tap] = {}
     for mode, pairing in result.pairing.items():
         ours |= {key: result.info[mode][key] for key in pairing.torch_only if key not in ours}
         theirs |= {key: result.others[mode][key] for key in pairing.jax_only if key not in theirs}
+    tensors = {*_built(pair, rename).named}
     before = {key for pairing in result.pairing.values() for key in pairing.pairs}
 
     def fits(key: str, other: str) -> dict[str, str]:
@@ -195,20 +191,21 @@ def _places(
     chosen = _assigned(list(ours), list(theirs), fits, str)
     meant = {key: other for (key, other), _ in chosen.items()}
     wanted: dict[str, str] = {}
-    for (key, _), pair in chosen.items():
-        if not pair.keys() & wanted.keys():
-            wanted |= pair
-        elif any(wanted[name] != place for name, place in pair.items()):
+    for (key, _), names in chosen.items():
+        if not names.keys() & wanted.keys():
+            wanted |= names
+        elif any(wanted[name] != place for name, place in names.items()):
             meant.pop(key)
 
     def holds(tried: Mapping[str, str], pairs: Mapping[str, str]) -> bool:
         found: dict[str, str] = {}
         for mode, info in result.info.items():
-            found |= match(info, result.others.get(mode, {}), tried, modules).pairs
+            found |= match(info, result.others.get(mode, {}), tried, pair.weights.modules).pairs
         wanted = {key: other for key, other in meant.items() if ours[key].path in pairs}
-        return before <= found.keys() and wanted.items() <= found.items()
+        kept = before <= found.keys() and tensors <= {*_built(pair, tried).named}
+        return kept and wanted.items() <= found.items()
 
-    written = _written(wanted, rename, names, holds)
+    written = _written(wanted, rename, pair.names, holds)
     rows = []
     paired = set()
     for key, tap in ours.items():

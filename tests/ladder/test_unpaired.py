@@ -283,3 +283,13 @@ def test_places_that_are_not_paired():
     assert eval_mode.torch_only == ()
     assert [row.torch for row in result.unpaired.rows] == [""]
     assert {key: eval_mode.pairs[key] for key in pairs} == pairs
+
+
+def test_a_place_is_not_named_at_the_cost_of_weights():
+    """A layer inside JAX's cell is no counterpart of PyTorch's, whose tensors would lose theirs."""
+    pair = made("recurrent", {"one": "first", "two": "second"})
+    (result,) = Ladder(pair, ["xla:cpu"]).run((), seeking=True)
+    assert result.unpaired.rows
+    assert not {"one", "two"} & {row.torch for row in result.unpaired.rows if row.jax}
+    rename = result.unpaired.rename or dict(pair.rename)
+    assert not made("recurrent", rename).weights.differences
