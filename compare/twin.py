@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -126,7 +128,7 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """One architecture, twice: what to build, what to feed it, how to train it.
+    r"""One architecture, twice: what to build, what to feed it, how to train it.
 
     Args:
       torch, jax: an instance or a zero-argument callable giving one; `torch` an `nn.Module` or a
@@ -150,7 +152,13 @@ class Twin:
         trajectory is chaotic with that, at 0.01.
       data: `data(rng)` yields real batches (dicts of inputs and targets) for the trajectory; what
         it does not give is drawn. Default: generic batches.
-      rename: regular expressions on PyTorch's dotted names -> JAX's names.
+      rename: regular expressions on PyTorch's dotted names -> JAX's names, applied in turn to the
+        names of modules and of tensors. One matches whole components, wherever they stand: "fc" is
+        the "fc" of "head.fc" and of "fc.weight", and not part of "fc1"; r"blocks\.(\d+)" renames
+        what lies below, too. What stands behind a slash in a replacement is not matched again. A
+        name that comes out as the path of a leaf is that leaf: {"embed.weight": "tok/embedding"}.
+        An expression that matches nothing is refused. Or the path of a file of pairs, as
+        `diptych pair` writes them.
       ignore: regular expressions of whole names ("encoder.mask_token", "encoder/mask_token") of
         parameters or buffers that only one side has and nothing uses; the report counts them.
       layout: "NHWC" where JAX's images are channels-last, "same" where both sides agree.
@@ -177,7 +185,7 @@ class Twin:
     loss: Any = None
     optimizer: Any = DEFAULT
     data: Callable[[np.random.Generator], Iterator[dict[str, np.ndarray]]] | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
+    rename: Mapping[str, str] | str | os.PathLike[str] = field(default_factory=dict)
     ignore: Collection[str] = ()
     layout: str = "NHWC"
     call: str | None = None
@@ -192,6 +200,14 @@ class Twin:
     def __post_init__(self):
         if not self.inputs:
             raise DiptychError("Twin(inputs=...) is empty: name at least one input of the models")
+        if not isinstance(self.rename, (Mapping, str, os.PathLike)):
+            raise DiptychError(f"Twin(rename={self.rename!r}): give expressions, or a file's path")
+        for pattern, replacement in self.rename.items() if isinstance(self.rename, Mapping) else ():
+            try:
+                re.sub(f"(?:{pattern})|", replacement, "")
+            except (re.error, TypeError) as error:
+                pair = f"{{{pattern!r}: {replacement!r}}}"
+                raise DiptychError(f"Twin(rename={pair}) is no expression: {error}") from error
         if isinstance(self.ignore, str):
             raise DiptychError(f"Twin(ignore={self.ignore!r}): give a list of expressions")
         if self.layout not in ("NHWC", "same"):

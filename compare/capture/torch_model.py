@@ -60,6 +60,13 @@ def specification(model: Any) -> tuple[dict[str, Leaf], dict[str, str]]:
     return found, aliases
 
 
+def modules(model: Any) -> list[str]:
+    """The names of a model's modules; a function has none."""
+    if not isinstance(model, nn.Module):
+        return []
+    return [name for name, _ in model.named_modules(remove_duplicate=False)]
+
+
 def construct(twin: Twin, seed: int) -> Any:
     """The model with its own initialisation, drawn from a seed that is the twin's."""
     with torch.random.fork_rng(devices=[]):

@@ -24,6 +24,7 @@ COMMANDS = (
     "check",
     "find",
     "weights",
+    "pair",
     "explain",
     "capture",
     "diff",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compare.commands.options import Subparsers, busy, columns, command, dump, emit, say
 from compare.discover import find
+from compare.report.figures import unpaired
 
 if TYPE_CHECKING:
     from compare.twin import Twin
@@ -51,15 +52,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _weights(twin: Twin) -> dict[str, Any]:
     """The map, whose weights they are, and what is wrong, a line each."""
+    from compare.ladder.pairing import Leftovers
     from compare.ladder.weight_map import weight_map
 
+    left = Leftovers()
     if twin.room:
         weights, slips, whose = weight_map(twin), {}, CARRIED
     else:
         from compare.ladder.pair import Pair
+        from compare.ladder.unpaired import leftovers
 
         pair = Pair(twin)
         weights, whose = pair.weights, YOURS if pair.own else CARRIED
+        left = leftovers(pair)
         slips = {slip.link.place: slip.line for slip in pair.given.slips}
     rows = []
     for link in weights.links:
@@ -83,7 +88,7 @@ def _weights(twin: Twin) -> dict[str, Any]:
         name, _, why = line.partition(": ")
         rows.append({"torch": name, **none, "how": why, "verdict": ""})
     wrong = [*weights.differences, *slips.values()]
-    return {"weights": whose, "rows": rows, "wrong": wrong}
+    return {"weights": whose, "rows": rows, "wrong": wrong, "unpaired": left.to_dict()}
 
 
 def _print(console: Any, name: str, weights: dict[str, Any]) -> None:
@@ -104,6 +109,8 @@ def _print(console: Any, name: str, weights: dict[str, Any]) -> None:
     columns(console, [*headings, *(["is"] if mine else [])], cells)
     for text in weights["wrong"]:
         console.print(f"WRONG  {text}")
+    for i, text in enumerate(unpaired(weights["unpaired"], len(weights["unpaired"]["rows"]))):
+        console.print(f"{'' if i else 'not paired':10}  {text}")
 
 
 def _cell(value: Any) -> str:

@@ -282,9 +282,9 @@ def _base(module: Any) -> str | None:
 
 def _path(pair: Pair, name: str, module: Any, layers: dict[str, tuple[str, Fields]]) -> str | None:
     """JAX's layer beside one of PyTorch's: by name, else by the weights that they share."""
-    from compare.ladder.pairing import renamed
+    from compare.weights.link import renamed
 
-    path = renamed(name, pair.twin.rename)
+    path = renamed(name, pair.rename)
     if path in layers:
         return path
     if not any(True for _ in module.parameters(recurse=False)):

@@ -65,7 +65,7 @@ def capture(pair: Any, backend: str, dtype: str, progress: Callable[[str], None]
         "dtype": dtype,
         "seed": pair.seed,
         "layout": pair.twin.layout,
-        "rename": dict(pair.twin.rename),
+        "rename": dict(pair.rename),
         "weights": fingerprints(pair.given.state),
         "inputs": fingerprints(pair.given.batch),
         "trained": {n: n if torch else pair.weights.jax_name(n) for n in trained},

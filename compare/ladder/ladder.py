@@ -18,6 +18,7 @@ from compare.ladder.judge import Judge
 from compare.ladder.noise import mathematical_noise, moved, numerical_noise, together
 from compare.ladder.pair import REFERENCE, Pair, parse
 from compare.ladder.result import Result
+from compare.ladder.unpaired import leftovers
 from compare.twin import DEFAULT, TAME, generator
 
 UNCOMPILED = "operation by operation JAX's numbers are right: the difference is the compiler's"
@@ -50,7 +51,7 @@ class Ladder:
         return Judge(
             Result(twin.name, REFERENCE, name),
             twin.layout,
-            twin.rename,
+            pair.rename,
             self._naming(name),
             pair.uncounted(name),
             pair.weights.modules if parse(name)[0] == "xla" else {},
@@ -91,6 +92,9 @@ class Ladder:
             for dtype in (autocast,) if autocast and dtypes else dtypes:
                 if alike:
                     self._numerics(alike, kinks[0], dtype)
+        for name, judge in self.judges.items():
+            if parse(name)[0] == "xla" and (seeking or judge.result.verdict != V.SAME):
+                judge.result.unpaired = leftovers(self.pair, judge.result)
         return [judge.result for judge in self.judges.values()]
 
     def _tamed(self, dtypes: Sequence[str], seeking: bool) -> list[Result]:
@@ -181,6 +185,8 @@ class Ladder:
             theirs = next(stream)
             if section.stage == "forward":
                 judge.meet(runs[0].info, runs[1].info)
+                if parse(name)[0] == "xla":
+                    self.pair.refuse_places(runs[1].info)
                 judge.unlike = set(getattr(runs[1], "unlike", ()))
             judge.judge(section, theirs, noise)
             given.still |= judge.still

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from compare.capture.given import Given, forced, jittered, mode_name
+from compare.capture.taps import Tap
 from compare.errors import DiptychError, some, whose
 from compare.ladder.ignored import ignored
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.by_value import common
+from compare.weights.link import Path, renamed, slashed
 from compare.weights.map import Order, WeightMap
+from compare.weights.named import Named, named
 from compare.weights.optim import START
 from compare.weights.own import Own, slips
 
@@ -30,6 +33,10 @@ def _seed(seed: int, *purpose: object) -> int:
 class Pair:
     """A twin made ready: both models, their weight map, and what every run is given.
 
+    Attributes:
+      names: of PyTorch's modules and tensors.
+      rename: the twin's, from its file if it names one.
+
     Raises:
       DiptychError: if a model cannot be built or called.
     """
@@ -40,6 +47,9 @@ class Pair:
         self.twin, self.seed, self.precision = twin, seed, precision
         self.model = torch_model.construct(twin, _seed(seed, "torch"))
         self.leaves, aliases = torch_model.specification(self.model)
+        self.rename = named(twin.rename, twin.name)
+        self.names = [*torch_model.modules(self.model), *self.leaves, *aliases]
+        self._refuse_idle()
         batch = twin.draw(generator(seed, "inputs"))
         own = torch_model.values(self.model)
         self.given = Given(jittered(own, self.leaves, seed), batch, seed, steps)
@@ -47,6 +57,52 @@ class Pair:
         self.noise: dict[str, None] = {}
         self._rounded: list[str] | None = None
         self._draw()
+
+    def _refuse_idle(self) -> None:
+        """Refuses expressions of `rename` that match none of PyTorch's names."""
+        idle = set(self.rename)
+        for name in self.names:
+            renamed(name, self.rename, idle)
+        if isinstance(self.rename, Named):
+            for name in self.rename.lines.keys() - self.names:
+                raise self.rename.wrong(name, f"PyTorch has no module and no tensor {name}")
+        for pattern in self.rename:
+            if pattern in idle:
+                raise DiptychError(
+                    f"{self.twin.name}: Twin(rename=...): {pattern!r} matches no module and no"
+                    " tensor of PyTorch's, as whole names between dots"
+                )
+
+    def _refuse_leaves(self) -> None:
+        """Refuses lines of a file of pairs that name no leaf, or one that another names."""
+        if not isinstance(self.rename, Named):
+            return
+        leaves = {"/".join(part): path for path in self.shapes for part in (path, path[1:])}
+        taken: dict[Path, str] = {}
+        for name, (text, _) in self.rename.lines.items():
+            if name not in self.leaves:
+                continue
+            path = leaves.get(slashed(text))
+            if path is None:
+                raise self.rename.wrong(name, f"JAX has no leaf {text}")
+            if path in taken:
+                raise self.rename.wrong(name, f"{text} is the leaf of {taken[path]} already")
+            taken[path] = name
+
+    def refuse_places(self, taps: Mapping[str, Mapping[str, Tap]]) -> None:
+        """Refuses lines of a file of pairs that name no layer.
+
+        Args:
+          taps: what was recorded of JAX's side, by mode.
+        """
+        if not isinstance(self.rename, Named):
+            return
+        known = {path[1:end] for path in self.shapes for end in range(2, len(path))}
+        for key, tap in (item for info in taps.values() for item in info.items()):
+            known |= {tuple(key.split("/")), tuple(tap.path.split("/"))}
+        for name, (text, _) in self.rename.lines.items():
+            if name not in self.leaves and tuple(slashed(text).split("/")) not in known:
+                raise self.rename.wrong(name, f"JAX has no layer {text}")
 
     def train_by(self, optimizer: Any) -> None:
         """Takes another optimizer than the twin's."""
@@ -98,7 +154,7 @@ class Pair:
 
         given = jax_model.values(self.twin, self.jax_model)
         if self.twin.variables is not None:
-            wanted = jax_model.shapes(self.twin, self.jax_model, self.given.batch)
+            wanted = self.shapes
             for verb, paths in {
                 "lacks": wanted.keys() - given.keys(),
                 "has unknown": given.keys() - wanted.keys(),
@@ -112,29 +168,48 @@ class Pair:
         return Own(values, given, jax_model.is_laid(self.jax_model))
 
     @cached_property
+    def shapes(self) -> dict[Path, tuple[int, ...]]:
+        """The shapes of JAX's leaves by path, the collection first."""
+        from compare.capture import jax_model
+
+        return jax_model.shapes(self.twin, self.jax_model, self.given.batch)
+
+    @cached_property
+    def kinds(self) -> Mapping[Path, str]:
+        """ "library layer" of the leaves whose layer is known."""
+        from compare.capture import jax_model
+
+        return jax_model.kinds(self.twin, self.jax_model, self.given.batch, self.leaves)
+
+    @cached_property
+    def order(self) -> Order:
+        """The order of execution, of both sides."""
+        from compare.capture import dataflow
+
+        ours = self.run(REFERENCE, "float32").order()
+        return Order(ours, *dataflow.order(self.twin, self.jax_model, self.given.batch))
+
+    @cached_property
     def weights(self) -> WeightMap:
-        from compare.capture import dataflow, jax_model
+        from compare.capture import jax_model
 
-        twin, model, batch = self.twin, self.jax_model, self.given.batch
-
-        def order() -> Order:
-            ours = self.run(REFERENCE, "float32").order()
-            return Order(ours, *dataflow.order(twin, model, batch))
-
-        shapes = jax_model.shapes(twin, model, batch)
+        twin, shapes = self.twin, self.shapes
+        self._refuse_leaves()
         tensors = [(name, name, leaf.shape) for name, leaf in self.leaves.items()]
         tensors += [(path, "/".join(path[1:]), shape) for path, shape in shapes.items()]
         left_out = ignored(twin, tensors)
         found = build_map(
             {name: leaf for name, leaf in self.leaves.items() if name not in left_out},
             {path: shape for path, shape in shapes.items() if path not in left_out},
-            twin.rename,
+            self.rename,
             self._aliases,
-            jax_model.kinds(twin, model, batch, self.leaves),
-            None if twin.room else order,  # the catalogue's names are equal
-            jax_model.is_bare(model),
+            self.kinds,
+            None if twin.room else lambda: self.order,  # the catalogue's names are equal
+            jax_model.is_bare(self.jax_model),
             self.own,
         )
+        if isinstance(self.rename, Named):
+            found.exact = []  # the file has lines for the modules, too
         found.leaves = self.leaves
         found.uncounted += left_out.values()
         found.ignored = {key: shapes.get(key, ()) for key in left_out}

@@ -33,6 +33,57 @@ class Pairing:
     stacked: dict[str, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Unpaired:
+    """What is left over, with its counterpart if one is suggested.
+
+    Args:
+      torch, jax: names of a module, tensor, layer or leaf; "" where there is none.
+      ours, theirs: what they are, for people.
+    """
+
+    torch: str
+    ours: str
+    jax: str
+    theirs: str
+
+
+@dataclass
+class Leftovers:
+    """All that is left over of a twin.
+
+    Args:
+      rows: in PyTorch's order, then what JAX alone has.
+      rename: the twin's `rename` and what pairs the rows that have two sides; empty if none has.
+      file: where the twin has its `rename` from.
+    """
+
+    rows: list[Unpaired] = field(default_factory=list)
+    rename: dict[str, str] = field(default_factory=dict)
+    file: str = ""
+
+    @property
+    def line(self) -> str:
+        """The argument of Twin, or the file's lines, to be pasted; "" if nothing is suggested."""
+        if self.file and self.rename:
+            both = (f"{row.torch} {row.jax}" for row in self.rows if row.torch and row.jax)
+            return f"{self.file}: {'; '.join(both)}"
+        pairs = ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in self.rename.items())
+        return f"rename={{{pairs}}}" if pairs else ""
+
+    def to_dict(self) -> dict[str, object]:
+        rows = [
+            {"torch": r.torch, "torch_kind": r.ours, "jax": r.jax, "jax_kind": r.theirs}
+            for r in self.rows
+        ]
+        return {"rows": rows, "rename": self.line or None}
+
+
+def _literal(text: str) -> str:
+    raw = "\\" in text and '"' not in text and not text.endswith("\\")
+    return f'r"{text}"' if raw else repr(text).replace("'", '"') if '"' not in text else repr(text)
+
+
 def _containers(
     torch_info: Mapping[str, Tap], jax_info: Mapping[str, Tap], modules: Mapping[str, str]
 ) -> dict[str, str]:
@@ -69,8 +120,8 @@ def match(
       modules: PyTorch's modules whose weights were paired by order -> JAX's.
     """
     slashed = {tap.path: renamed(tap.path, rename) for tap in torch_info.values()}
-    ordered = {k: v for k, v in (modules or {}).items() if slashed.get(k) != v}
-    ordered = _containers(torch_info, jax_info, modules or {}) | ordered
+    ordered = _containers(torch_info, jax_info, modules or {}) | {**(modules or {})}
+    ordered = {k: v for k, v in ordered.items() if slashed.get(k) != v}
     known = {tap.path for tap in jax_info.values()}
     often = Counter((slashed[tap.path], tap.kind) for tap in torch_info.values() if tap.function)
     often.subtract(Counter((tap.path, tap.kind) for tap in jax_info.values() if tap.function))
@@ -88,7 +139,9 @@ def match(
         if tap.function and rest.startswith("."):
             rest = "/" + rest[1:] if tap.path else rest
         named = (slashed[tap.path] + rest).lstrip("/")
-        if tap.function and often[slashed[tap.path], tap.kind]:
+        own = slashed[tap.path].rpartition("/")[2] != tap.path.rpartition(".")[2]  # by `rename`
+        exact = own and rest[:1] in ("", "#")
+        if tap.function and often[slashed[tap.path], tap.kind] and not exact:
             continue  # one side calls it more often: which call is which is not known
         if named in jax_info and jax_info[named].function == tap.function:
             pairs[key] = named

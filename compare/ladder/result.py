@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from compare.capture.taps import Tap
 from compare.ladder import verdict as V
-from compare.ladder.pairing import Pairing
+from compare.ladder.pairing import Leftovers, Pairing
 from compare.ladder.verdict import Judged
 
 STAGES = ("weights", "forward", "gradients", "step", "trajectory")
@@ -66,6 +66,7 @@ class Result:
     by_order: list[str] = field(default_factory=list)
     dropout: str = ""
     compiler: bool = False
+    unpaired: Leftovers = field(default_factory=Leftovers)
 
     @property
     def verdict(self) -> str:

@@ -9,6 +9,7 @@ from compare.ladder.pair import Pair
 from compare.twin import Twin, generator
 from compare.weights.build import build as build_map
 from compare.weights.map import WeightMap
+from compare.weights.named import named
 
 # In-place initialisers, which have nothing to do on the meta device (and import a second of code).
 _FILLS = frozenset("uniform_ normal_ trunc_normal_ fill_ zero_ copy_ bernoulli_ erfinv_".split())
@@ -29,7 +30,7 @@ def weight_map(twin: Twin) -> WeightMap:
         model = twin.build("jax")
         shapes = jax_model.shapes(twin, model, batch)
         kinds = jax_model.kinds(twin, model, batch, leaves)
-        found = build_map(leaves, shapes, twin.rename, aliases, kinds)
+        found = build_map(leaves, shapes, named(twin.rename, twin.name), aliases, kinds)
         if found.differences and not twin.room:  # names that differ: the order of execution tells
             found = Pair(twin).weights
     except DiptychError:

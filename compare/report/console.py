@@ -64,7 +64,7 @@ def entry(console: Console, entry: Dict) -> None:
     lines += noted_lines(entry)
     lines += [note("dropout", entry["dropout"])] if entry.get("dropout") else []
     if entry.get("verdict") != SAME:
-        lines += [note("one side", alone)] if (alone := figures.alone(entry)) else []
+        lines += _unpaired(entry)
         lines += (
             origin_lines(entry) + cause_lines(entry) + finding_lines(stages, entry.get("origin"))
         )
@@ -81,8 +81,7 @@ def found(console: Console, report: Dict, folder: str, quiet: bool = False) -> N
     order = sum(row.get("paired") == "order" for row in layers)
     paired = f"{len(layers)} layers paired ({len(layers) - order} by name, {order} by order)"
     lines.append(note("pairing", f"{paired}, {left} left over"))
-    if left:
-        lines.append(note("", figures.alone(twin)))
+    lines += _unpaired(twin)
     hints = twin.get("lint") or []
     lines += [note("" if i else "lint", text) for i, text in enumerate(hints[:5])]
     lines += [note("", f"and {len(hints) - 5} more")] if len(hints) > 5 else []
@@ -152,6 +151,13 @@ def summary(console: Console, report: Dict) -> None:
     if name := next((str(twin["name"]) for twin in wrong if _findable(twin)), None):
         lines[-1].append(f"; next: diptych find {clean(name)}")
     _write(console, lines)
+
+
+def _unpaired(twin: Dict) -> list[Text]:
+    """What has no counterpart, and what would pair it; of two bundles, the names alone."""
+    found = twin.get("unpaired") or {}
+    texts = figures.unpaired(found) or list(filter(None, [figures.alone(twin)]))
+    return [note("" if i else "not paired", text) for i, text in enumerate(texts)]
 
 
 def _findable(twin: Dict) -> bool:

@@ -181,6 +181,7 @@ def twin_dict(result: Result, optimizer: str = "") -> dict[str, Any]:
             "notes": result.notes,
             "by_order": result.by_order,
         },
+        "unpaired": result.unpaired.to_dict(),
         "stages": [_stage(stage) for stage in result.stages.values()],
         "layers": _rows(result),
         "parameters": _parameters(result),

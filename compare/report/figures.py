@@ -110,6 +110,23 @@ def alone(twin: dict[str, Any], most: int = 6) -> str:
     return ", ".join(names[:most] + more)
 
 
+def unpaired(found: dict[str, Any], most: int = 6) -> list[str]:
+    """What has no counterpart, of both sides, a line each; last the `rename` that pairs what fits.
+
+    Args:
+      found: `unpaired` of report.json.
+    """
+    rows = found.get("rows") or []
+
+    def side(row: dict[str, Any], name: str) -> str:
+        kind = f" ({row[f'{name}_kind']})" if row.get(f"{name}_kind") else ""
+        return f"{name} {row[name]}{kind}" if row.get(name) else ""
+
+    lines = [" <-> ".join(filter(None, (side(r, "torch"), side(r, "jax")))) for r in rows]
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return [*lines[:most], *more, *([found["rename"]] if found.get("rename") else [])]
+
+
 def place(layers: Sequence[dict[str, Any]], origin: dict[str, Any] | None) -> int | None:
     """The index of the origin's row."""
     if not origin:

@@ -256,7 +256,9 @@ def _notes(twin: Dict) -> list[tuple[str, list[str]]]:
         "notes": "Notes",
         "rounded": "Tables that one side rounds to float32, compared unrounded",
     }
-    return [(title, found[key]) for key, title in titles.items() if found.get(key)]
+    notes = [(title, found[key]) for key, title in titles.items() if found.get(key)]
+    line = (twin.get("unpaired") or {}).get("rename")
+    return notes + ([("Would pair what is left over", [line])] if line else [])
 
 
 def _origin(twin: Dict, layers: list[Dict], at: int | None) -> Dict | None:

@@ -11,7 +11,19 @@ from compare.weights import by_value
 from compare.weights.alike import beside
 from compare.weights.by_order import by_order
 from compare.weights.cells import GATES, Homes, cell
-from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of, renamed
+from compare.weights.link import (
+    LEAVES,
+    Leaf,
+    Link,
+    Path,
+    either,
+    fitted,
+    place_of,
+    renamed,
+    slashed,
+    uncertain,
+    untold,
+)
 from compare.weights.map import Order, WeightMap
 from compare.weights.own import Own
 
@@ -36,7 +48,7 @@ def build(
     Args:
       leaves: PyTorch's tensors by dotted name.
       shapes: shapes of the Flax leaves by path, the collection first.
-      rename: regular expressions on the dotted module names -> Flax's.
+      rename: as of `Twin`.
       aliases: tied names -> the name that carries the tensor.
       kinds: "library layer" of the leaves whose layer is known.
       order: asked where names leave something over on both sides; without it nothing is paired by
@@ -54,6 +66,10 @@ def build(
     by_module: dict[str, dict[str, Path]] = {}
     for path in shapes:
         by_module.setdefault("/".join(path[1:-1]), {})[path[-1]] = path
+    by_path = {"/".join(path): path for path in shapes}
+    by_path |= {"/".join(path[1:]): path for path in reversed(list(shapes))}
+    exacts: list[str] = []
+    meant = {pattern.replace("\\", "").strip("^$") for pattern in rename}  # not by a wildcard
 
     for name, leaf in leaves.items():
         module, attribute = place_of(name)
@@ -68,8 +84,16 @@ def build(
         if leaf.layer == "NonDynamicallyQuantizableLinear":
             around = module.rpartition("/")[0]
             places += [f"{around}/{out}".lstrip("/") for out in OUT]
-        here = (by_module.get(place, {}) for place in places)
-        found = next((h[c] for h in here for c in candidates if c in h), None)
+        wanted = renamed(name, rename)
+        found = by_path.get(wanted) if name in meant or wanted != slashed(name) else None
+        exact = found is not None
+        if found is None and name in meant:
+            text = f"JAX lacks the leaf {wanted}, which Twin(rename=...) names"
+            differences.append(f"{name} {leaf.shape} has no counterpart: {text}")
+            continue
+        if found is None:
+            here = (by_module.get(place, {}) for place in places)
+            found = next((h[c] for h in here for c in candidates if c in h), None)
         if found is None and attribute in ("weight.original0", "weight_g"):
             end = f"{module.rpartition('/')[2]}/kernel/scale"  # Linen's WeightNorm
             ends = [path for path in shapes if path[-1] == end]
@@ -91,8 +115,16 @@ def build(
             lacking[name] = f"{name} {leaf.shape} has no counterpart: JAX lacks {where}"
             continue
         link = fitted(name, leaf, found, shapes[found], kinds.get(found, ""))
-        if own and not own.laid and (seen := own.layout(name, found)):
+        free = exact and untold(name, found)
+        ways = either(name, leaf, found, shapes[found]) if free else []
+        ways = own.related(ways) if own else ways
+        link = ways[0] if ways else link
+        if own and (free or not own.laid) and (seen := own.layout(name, found)):
             link = seen
+        elif len(ways) > 1 and attribute in LEAVES:
+            misfits.add(found)
+            differences.append(uncertain(name, leaf, found))
+            continue
         if link is None:
             misfits.add(found)
             differences.append(
@@ -100,6 +132,7 @@ def build(
             )
             continue
         links.append(link)
+        exacts += [name] * exact
 
     met = {link.jax: link.torch for link in links if not link.adds}
     for link in list(links):
@@ -171,8 +204,23 @@ def build(
         if link.part
     }
     return WeightMap(
-        links, leaves, aliases or {}, differences, uncounted, ordered_names, unfilled, parted
+        links,
+        leaves,
+        aliases or {},
+        differences,
+        uncounted,
+        ordered_names,
+        unfilled,
+        parted,
+        exact=exacts,
+        lacking=_lacking(leaves, links, uncounted),
     )
+
+
+def _lacking(leaves: Iterable[str], links: Iterable[Link], uncounted: Iterable[str]) -> list[str]:
+    """PyTorch's names that have no counterpart and need one."""
+    known = {link.torch for link in links} | {line.partition(":")[0] for line in uncounted}
+    return [name for name in leaves if name not in known]
 
 
 def _stacked(

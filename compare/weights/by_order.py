@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from compare.weights.link import LEAVES, Leaf, Link, Path, fitted, place_of
+from compare.weights.link import (
+    LEAVES,
+    Leaf,
+    Link,
+    Path,
+    either,
+    fitted,
+    place_of,
+    uncertain,
+    untold,
+)
 from compare.weights.map import Order
 
 # Layers of the same type, under each library's name.
@@ -64,7 +74,7 @@ def by_order(
             for path, other in theirs.items():
                 home = place_of(next(iter(unit)))[0], next(iter(other))[1:-1]
                 met = {pair for pair in homes if home[0] == pair[0] or home[1] == pair[1]}
-                found = _layers(unit, other, kinds, allowed) if not met or home in met else []
+                found = layers(unit, other, kinds, allowed) if not met or home in met else []
                 if found:
                     fits[name, path] = found
         candidates = {name: tuple(p for n, p in fits if n == name) for name in ours}
@@ -95,17 +105,13 @@ def by_order(
     taken = {link.torch for link in links} | {link.jax for link in links}
     for name, leaf in leaves.items():
         for path, shape in shapes.items():
-            said = path[-1] in (place_of(name)[1], "bias", *LEAVES["weight"])
-            ways = allowed(_either(name, leaf, path, shape))
-            if not (said or {name, path} & taken) and len(ways) > 1:
-                unclear.append(
-                    f"{name} {leaf.shape} may be {'/'.join(path[1:])} as it is or transposed: call"
-                    " that leaf kernel if it is (in, out), weight if it is (out, in)"
-                )
+            ways = allowed(either(name, leaf, path, shape))
+            if untold(name, path) and not {name, path} & taken and len(ways) > 1:
+                unclear.append(uncertain(name, leaf, path))
     return links, unclear
 
 
-def _layers(
+def layers(
     ours: Mapping[str, Leaf],
     theirs: Mapping[Path, tuple[int, ...]],
     kinds: Mapping[Path, str],
@@ -122,12 +128,12 @@ def _layers(
         fitting = []
         for path in named or ([] if known else theirs):
             layer = (*kinds.get(path, "").split(), "", "")[1]
-            if layer and leaf.layer and not _same_type(leaf.layer, layer):
+            if layer and leaf.layer and not same_type(leaf.layer, layer):
                 continue
             if named:
                 ways = [fitted(name, leaf, path, theirs[path], kinds.get(path, ""))]
             else:
-                ways = _either(name, leaf, path, theirs[path])
+                ways = either(name, leaf, path, theirs[path])
             fitting += allowed([link for link in ways if link])
         if len(fitting) != 1:
             return []
@@ -135,18 +141,7 @@ def _layers(
     return found if len({link.jax for link in found}) == len(found) else []
 
 
-def _either(name: str, leaf: Leaf, path: Path, shape: tuple[int, ...]) -> list[Link]:
-    """The ways in which a tensor may be a leaf whose name says nothing: as it is, or transposed."""
-    rank = len(leaf.shape)
-    perms = [()] if rank < 2 else [(), (*range(2, rank), 1, 0)]
-    return [
-        Link(name, path, shape, perm, how=f"axes {perm}, by the shape" if perm else "as it is")
-        for perm in perms
-        if tuple(leaf.shape[axis] for axis in perm or range(rank)) == shape
-    ]
-
-
-def _same_type(ours: str, theirs: str) -> bool:
+def same_type(ours: str, theirs: str) -> bool:
     def plain(layer: str) -> str:
         return re.sub(r"[123]d$", "", TYPES.get(layer, layer))
 

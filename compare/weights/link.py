@@ -152,11 +152,47 @@ def place_of(name: str) -> tuple[str, str]:
     return module, attribute
 
 
-def renamed(name: str, rename: Mapping[str, str]) -> str:
-    """A dotted name of PyTorch's as JAX's, with slashes."""
+def renamed(name: str, rename: Mapping[str, str], idle: set[str] | None = None) -> str:
+    """A dotted name of PyTorch's as JAX's, with slashes: see `Twin(rename=...)`.
+
+    Args:
+      idle: patterns; those that match are taken out.
+    """
     for pattern, replacement in rename.items():
-        name = re.sub(pattern, replacement, name)
-    return name.replace(".", "/")
+        whole = rf"(?:(?<![^.])|(?=\.))(?:{pattern})(?:(?![^.])|(?<=\.))"
+        name, count = re.subn(whole, replacement, name)
+        if count and idle:
+            idle.discard(pattern)
+    return slashed(name)
+
+
+def slashed(name: str) -> str:
+    """A dotted name with slashes."""
+    return "/".join(part for part in name.replace(".", "/").split("/") if part)
+
+
+def either(name: str, leaf: Leaf, path: Path, shape: tuple[int, ...]) -> list[Link]:
+    """The ways in which a tensor may be a leaf whose name says nothing: as it is, or transposed."""
+    rank = len(leaf.shape)
+    perms = [()] if rank < 2 else [(), (*range(2, rank), 1, 0)]
+    return [
+        Link(name, path, shape, perm, how=f"axes {perm}, by the shape" if perm else "as it is")
+        for perm in perms
+        if tuple(leaf.shape[axis] for axis in perm or range(rank)) == shape
+    ]
+
+
+def untold(name: str, path: Path) -> bool:
+    """Whether the name of a leaf does not say how a tensor lies in it."""
+    return path[-1] not in (place_of(name)[1], "bias", *LEAVES["weight"])
+
+
+def uncertain(name: str, leaf: Leaf, path: Path) -> str:
+    """What to say of a leaf that a tensor may be as it is or transposed."""
+    return (
+        f"{name} {leaf.shape} may be {'/'.join(path[1:])} as it is or transposed: call"
+        " that leaf kernel if it is (in, out), weight if it is (out, in)"
+    )
 
 
 def fitted(

@@ -47,6 +47,8 @@ class WeightMap:
       unfilled: JAX's leaves without a counterpart.
       parted: the shapes of JAX's leaves that several tensors make.
       ignored: what is left out: PyTorch's names, and JAX's leaves with their shapes.
+      lacking: PyTorch's names that have no counterpart and need one.
+      exact: PyTorch's names whose leaves `Twin(rename=...)` names.
     """
 
     links: list[Link]
@@ -58,15 +60,19 @@ class WeightMap:
     unfilled: list[Path] = field(default_factory=list)
     parted: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
     ignored: dict[Any, tuple[int, ...]] = field(default_factory=dict)
+    lacking: list[str] = field(default_factory=list)
+    exact: list[str] = field(default_factory=list)
 
     @property
     def modules(self) -> dict[str, str]:
-        """PyTorch's modules whose tensors were all paired by order -> JAX's, with slashes."""
+        """PyTorch's modules whose tensors were all paired, some by order or each by a name of its
+        own -> JAX's, with slashes.
+        """
         found: dict[str, set[str]] = {}
         for link in self.links:
             module = place_of(link.torch)[0]
             found.setdefault(module, set()).add("/".join(link.jax[1:-1]))
-        ordered = {place_of(name)[0] for name in self.by_order}
+        ordered = {place_of(name)[0] for name in (*self.by_order, *self.exact)}
         return {m: min(p) for m, p in found.items() if m in ordered and len(p) == 1}
 
     @property

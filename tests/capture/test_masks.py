@@ -329,7 +329,7 @@ def test_attention(ours: Callable, shared: bool | None):
         torch=ours,
         jax=JaxAttention(packed, shared),
         inputs={"x": Array((3, 4, 6))},
-        rename={r"mha\.out_proj": "o"},
+        rename={r"mha\.out_proj": "o"} if packed else {},
         name="attention",
     )
     result = climb(twin)

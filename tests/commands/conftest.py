@@ -74,6 +74,26 @@ class Dense(linen.Module):
 
 converted = pair(Square(), Dense(), variables={"params": {"fc": fc}})
 untransposed = pair(Square(), Dense(), variables={"params": {"fc": fc | {"kernel": kernel}}})
+
+
+class Sides(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.left(x) * self.right(x).sin()
+
+
+class FlaxSides(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        left, right = linen.Dense(6, name="l")(x), linen.Dense(6, name="r")(x)
+        return left * jnp.sin(right)
+
+
+sides = pair(Sides, FlaxSides)
+renamed = pair(Sides, FlaxSides, rename={"left": "l", "right": "r"})
 halved = pair(Square(), Dense(), variables={"params": {"fc": {"kernel": kernel.T}}})
 one_sided = Twin(torch=Norm, inputs={"x": Array((3, 6))})
 number = 3

@@ -113,3 +113,13 @@ def test_options_that_cannot_be(capsys, tmp_path, monkeypatch):
     assert main(["find", "cnn/lenet", "--out", "file"]) == 2
     assert Path("file").read_text() == ""
     assert len(capsys.readouterr().err.splitlines()) == 5
+
+
+@pytest.mark.parametrize("command", ["find", "check"])
+def test_what_could_not_be_paired(command, capsys):
+    assert main([command, "porter_pairs:sides"]) == 1
+    shown = capsys.readouterr().out
+    assert "not paired   torch left (Linear: weight 6×6, bias 6) <-> jax l (" in shown
+    assert ' rename={"left": "l", "right": "r"}' in shown
+    assert main([command, "porter_pairs:renamed"]) == 0
+    assert "not paired" not in capsys.readouterr().out

@@ -38,3 +38,16 @@ def test_a_conversion_of_the_porters_own(capsys):
 def test_variables_that_are_not_the_models(capsys):
     assert main(["weights", "porter_pairs:halved"]) == 2
     assert "Twin(variables=...) lacks params/fc/bias" in capsys.readouterr().err
+
+
+def test_what_could_not_be_paired_is_said_with_what_pairs_it(capsys):
+    assert main(["weights", "porter_pairs:sides"]) == 1
+    *_, ours, theirs, line = capsys.readouterr().out.splitlines()
+    assert ours.startswith("not paired  torch left (Linear: weight 6×6, bias 6) <-> jax l (")
+    assert "torch right (Linear: weight 6×6, bias 6) <-> jax r (" in theirs
+    assert line.strip() == 'rename={"left": "l", "right": "r"}'
+    assert main(["weights", "porter_pairs:sides", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["porter_pairs:sides"]["unpaired"]
+    assert found["rename"] == line.strip()
+    assert main(["weights", "porter_pairs:renamed"]) == 0
+    assert "not paired" not in capsys.readouterr().out

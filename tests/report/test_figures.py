@@ -27,3 +27,13 @@ def test_figures(value, difference, limit, ratio):
     assert figures.difference(value) == difference
     assert figures.limit(value) == limit
     assert figures.ratio(value) == ratio
+
+
+def test_what_has_no_counterpart():
+    row = {"torch": "a", "torch_kind": "Linear", "jax": "b", "jax_kind": "Dense"}
+    rows = [row, row | {"jax": ""}, row | {"torch": "", "jax_kind": ""}]
+    found = {"rows": rows, "rename": "rename={}"}
+    lines = ["torch a (Linear) <-> jax b (Dense)", "torch a (Linear)", "jax b", "rename={}"]
+    assert figures.unpaired(found) == lines
+    assert figures.unpaired(found, most=1) == [lines[0], "and 2 more", "rename={}"]
+    assert figures.unpaired({}) == []

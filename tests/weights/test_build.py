@@ -150,6 +150,12 @@ RENAMES = {
     "to the root": ("fc", "", {"^fc$": ""}),
     "deeper": ("fc", "head/out", {"^fc$": "head.out"}),
     "in turn": ("a.b", "c/d", {"a": "x", "x": "c", r"\.b": ".d"}),
+    "not inside a name": ("fc1.subfc.fc", "fc1/subfc/dense", {"fc": "dense", "sub": "x", "f": "y"}),
+    "a name and what is below": ("a.b.fc", "A/fc", {r"a\.b": "A", "a": "B"}),
+    "a component for nothing": ("net.fc", "fc", {"net": ""}),
+    "exchanged": ("a.b", "b/a", {"a": "/b", "b": "/a"}),
+    "a slash is the end": ("a.fc", "b/fc/fc", {"a": "b/fc", r"fc/fc": "x", "^fc": "y"}),
+    "tensors": ("fc", "head/out", {r"fc\.weight": "head/out/kernel", "fc.bias": "head/out/bias"}),
 }
 
 
@@ -162,6 +168,38 @@ def test_rename(name: str):
     assert not weights.differences
     state = filled(leaves)
     assert_same_bits(weights.to_torch(weights.to_jax(state)), state)
+
+
+LEAVES = {"tok.weight": leaf(7, 4, layer="Embedding"), "fc.weight": leaf(4, 4, layer="Linear")}
+TABLES = {"tok/table": (7, 4), "fc/kernel": (4, 4)}
+
+
+def test_a_tensor_is_named_with_its_leaf():
+    """A leaf whose name says nothing: the shape tells how the tensor lies in it."""
+    assert len(mapped(LEAVES, TABLES).differences) == 2
+    for turned, shape in enumerate([(7, 4), (4, 7)]):
+        for leaf_name in ("tok/table", "params/tok/table"):
+            found = mapped(LEAVES, TABLES | {"tok/table": shape}, {"tok.weight": leaf_name})
+            assert not found.differences
+            assert found.links[0].perm == ((1, 0) if turned else ())
+            assert found.modules == {"tok": "tok"}
+
+
+@pytest.mark.parametrize(
+    ("rename", "shape", "said"),
+    [
+        ({"tok.weight": "tok/tabel"}, (7, 4), "tok.weight (7, 4) has no counterpart: JAX lacks"),
+        ({"tok.weight": "tok/tabel"}, (7, 4), "the leaf tok/tabel, which Twin(rename=...) names"),
+        ({"tok.weight": "tok/table"}, (7, 5), "tok.weight (7, 4) does not fit tok/table (7, 5)"),
+        ({"tok.weight": "fc/kernel"}, (7, 4), "tok.weight (7, 4) does not fit fc/kernel (4, 4)"),
+        ({"fc.weight": "tok/table"}, (4, 4), "may be tok/table as it is or transposed"),
+        ({"tok.weight": "fc/kernel", "x": ""}, (4, 4), "fc.weight and tok.weight meet in fc/ker"),
+    ],
+)
+def test_a_tensor_that_is_named_wrongly(rename, shape, said: str):
+    leaves = LEAVES | ({"tok.weight": leaf(4, 4, layer="Linear")} if "x" in rename else {})
+    found = mapped(leaves, TABLES | {"tok/table": shape}, rename)
+    assert any(said in line for line in found.differences), found.differences
 
 
 # Recurrent layers.
