@@ -30,21 +30,69 @@ def by_hand(name: str) -> None:
 
 
 def slipped(name: str) -> None:
-    """`find` on a twin whose loss is doubled in JAX.
+    """`find` on a twin whose loss has twice its gradient in JAX.
 
     Raises:
       DiptychError: it found nothing.
     """
-    from compare import api, discover
+    from compare import api
     from compare.capture import heap
 
-    (twin,) = discover.find(name)
-    ours, theirs = (_objective(twin, side) for side in ("torch", "jax"))
-    twin = dataclasses.replace(twin, loss=(ours, lambda *given: 2 * theirs(*given)))
+    twin = _doubled(name)
     heap.one()
     report = api.find(twin, progress=heap.trimmed(lambda twin, doing: None))
     if report.origin is None:
-        raise DiptychError(f"{name}: the doubled loss was not found")
+        raise DiptychError(f"{name}: the doubled gradient was not found")
+
+
+def unaligned(name: str) -> None:
+    """The same without the alignment by value."""
+    from compare.finder import finder
+
+    finder.settled = lambda replay, origin: origin
+    slipped(name)
+
+
+def aligned(name: str) -> None:
+    """The alignment by value alone, forward and back.
+
+    Raises:
+      DiptychError: it found nothing.
+    """
+    from compare.api import prepare
+    from compare.capture import heap
+    from compare.finder.pulled import align_back
+    from compare.ladder.pair import REFERENCE, Pair
+
+    prepare()
+    heap.one()
+    pair = Pair(_doubled(name))
+    ours, theirs = (
+        pair.run(backend).operations(pair.twin.updates[0], True)
+        for backend in (REFERENCE, "xla:cpu")
+    )
+    missing, others = (
+        [value for name, value in of.ends.items() if name.startswith("gradient/")]
+        for of in (ours, theirs)
+    )
+    if align_back(ours, theirs, missing, others) is None:
+        raise DiptychError(f"{name}: the doubled gradient was not found")
+
+
+def _doubled(name: str) -> Any:
+    """A twin whose loss is the same on both sides, and its gradient in JAX twice PyTorch's."""
+    import jax
+
+    from compare.discover import find
+
+    (twin,) = find(name)
+    ours, theirs = (_objective(twin, side) for side in ("torch", "jax"))
+
+    def doubled(*given: Any) -> Any:
+        loss = theirs(*given)
+        return 2 * loss - jax.lax.stop_gradient(loss)
+
+    return dataclasses.replace(twin, loss=(ours, doubled))
 
 
 def _objective(twin: Any, side: str) -> Callable:
@@ -190,7 +238,8 @@ def _jax(pair: Any, dtype: str, trajectory: bool) -> None:
 
 def main() -> None:
     """Runs one of them, `by_hand NAME`; a mistake of the user's is one line, as of the command."""
-    given = (by_hand, slipped, torch_step, jax_step, torch_steps, jax_steps)
+    finds = (slipped, unaligned, aligned)
+    given = (by_hand, *finds, torch_step, jax_step, torch_steps, jax_steps)
     processes = {each.__name__: each for each in given}
     _, what, name = sys.argv
     try:

@@ -15,7 +15,7 @@ from compare.errors import DiptychError
 # A process of `by_hand`, also where the folder it starts in has a compare.py.
 START = "import diptych; diptych.ours(); from compare.bench.by_hand import main; main()"
 BY_HAND = (sys.executable, "-c", START)
-COLUMNS = {"seconds": "seconds", "gigabytes": "peak GB"}
+COLUMNS = {"seconds": "seconds", "cpu": "CPU seconds", "gigabytes": "peak GB"}
 
 
 def overhead(name: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def overhead(name: str) -> dict[str, Any]:
 
     Each runs in a process of its own, with an empty compilation cache.
 
-    Returns: {"check": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
+    Returns: {"check": {"seconds", "cpu", "gigabytes"}, "by_hand": the same, "ratio": the same}.
     """
     check = _measured([sys.executable, "-m", "diptych", "check", name, "-q"])
     by_hand = _measured([*BY_HAND, "by_hand", name])
@@ -31,18 +31,32 @@ def overhead(name: str) -> dict[str, Any]:
 
 
 def finding(name: str) -> dict[str, Any]:
-    """Seconds and peak memory of `find`, and of one training step of both models by hand.
+    """Seconds and peak memory of `find`, and of one training step of both models by hand; what of
+    it is the alignment by value.
 
-    What is found is a slip in the loss: the pass that trains is replayed, which costs the most.
-    Each runs in a process of its own, in float64; those of the two steps are summed.
+    What is found is a loss with twice its gradient: the pass that trains is replayed, and aligned
+    forward and back, which costs the most. Each runs in a process of its own, in float64; those of
+    the two steps are summed.
 
-    Returns: {"find": {"seconds", "gigabytes"}, "by_hand": the same, "ratio": the same}.
+    Returns: {"find": {"seconds", "cpu", "gigabytes"}, "without_alignment": the same,
+      "alignment": the same, "by_hand": the same}, and as ratios "find_by_hand",
+      "find_without_alignment" and "alignment_by_hand".
     """
-    find, ours, theirs = (
-        _measured([*BY_HAND, what, name]) for what in ("slipped", "torch_step", "jax_step")
+    find, without, alone, ours, theirs = (
+        _measured([*BY_HAND, what, name])
+        for what in ("slipped", "unaligned", "aligned", "torch_step", "jax_step")
     )
     by_hand = {key: ours[key] + theirs[key] for key in ours}
-    return {"name": name, "find": find, "by_hand": by_hand, "ratio": _ratio(find, by_hand)}
+    return {
+        "name": name,
+        "find": find,
+        "without_alignment": without,
+        "alignment": alone,
+        "by_hand": by_hand,
+        "find_by_hand": _ratio(find, by_hand),
+        "find_without_alignment": _ratio(find, without),
+        "alignment_by_hand": _ratio(alone, by_hand),
+    }
 
 
 def stepping(name: str) -> dict[str, Any]:
@@ -96,7 +110,8 @@ def _measured(command: list[str]) -> dict[str, float]:
             text = errors.read().decode(errors="replace")
     if os.waitstatus_to_exitcode(status):
         _failed(command, text)
-    return {"seconds": seconds, "gigabytes": usage.ru_maxrss / 2**20}
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "cpu": cpu, "gigabytes": usage.ru_maxrss / 2**20}
 
 
 def _failed(command: list[str], errors: str) -> NoReturn:
@@ -112,8 +127,8 @@ def rendered(measured: dict[str, Any]) -> str:
     """The table of `overhead`, `finding` and `stepping` as text."""
     rows = {key: row for key, row in measured.items() if isinstance(row, dict)}
     columns = next(iter(rows.values()))
-    heading = "".join(f"{COLUMNS[column]:>10}" for column in columns)
+    heading = "".join(f"{COLUMNS[column]:>13}" for column in columns)
     lines = [f"{measured['name']:24}{heading}"]
     for key, row in rows.items():
-        lines.append(f"{key.replace('_', ' '):24}" + "".join(f"{row[c]:>10.4g}" for c in columns))
+        lines.append(f"{key.replace('_', ' '):24}" + "".join(f"{row[c]:>13.4g}" for c in columns))
     return "\n".join(lines)

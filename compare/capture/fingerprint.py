@@ -17,6 +17,7 @@ import numpy as np
 LIKE = 1e-9  # as of a verdict: what float64 noise grows to stays below, no fault does
 NOISE = 1e-15  # per element: zero but for rounding
 LARGE = 1e8  # and above: a mask, whichever large number was taken for infinity
+PART = 1 << 15  # elements that are looked at together: they and what is made of them stay cached
 ODD = (1.0, 2**0.5, 3**0.5)  # what NaN, large and -large ones count: no sum is another's
 
 
@@ -71,12 +72,18 @@ def fingerprint(x: np.ndarray) -> Fingerprint:
     """The fingerprint of an array of any dtype and shape."""
     x = np.ravel(x)
     x = x.view(x.real.dtype) if x.dtype.kind == "c" else x
-    y, odd = _logarithm(x.astype(np.float64))
     if not x.size:
         return Fingerprint(0, *np.zeros(7).tolist())
+    sums = np.array([_sums(x[at : at + PART]) for at in range(0, x.size, PART)])
+    ends = sums[:, 5].min(), sums[:, 6].max()
+    return Fingerprint(x.size, *(float(value) for value in (*sums[:, :5].sum(0), *ends)))
+
+
+def _sums(x: np.ndarray) -> list[float]:
+    """What a fingerprint is made of, of some of the elements."""
+    y, odd = _logarithm(x.astype(np.float64))
     square = y * y
-    sums = [odd.sum(), y.sum(), np.abs(y).sum(), square.sum(), (square * y).sum(), y.min(), y.max()]
-    return Fingerprint(x.size, *(float(value) for value in sums))
+    return [odd.sum(), y.sum(), np.abs(y).sum(), square.sum(), (square * y).sum(), y.min(), y.max()]
 
 
 def alike(a: Fingerprint, b: Fingerprint) -> bool:

@@ -19,8 +19,7 @@ from compare.capture.dataflow import INNER
 from compare.capture.fingerprint import Fingerprint, fingerprint, ordered
 from compare.capture.jax_masks import INLINED, Sampler, samples
 from compare.capture.jax_versions import bound, carried, opened
-from compare.capture.jaxpr import Walk, last_uses, source
-from compare.capture.lifting import HIDDEN
+from compare.capture.jaxpr import Walk, last_uses, source, theirs
 from compare.capture.operations import Operation, Operations
 from compare.share import to_numpy
 
@@ -87,8 +86,8 @@ class Watcher:
             return [self._constant(self.sampler.draw(eqn, values, source(eqn), bound))]
         key = next((key for key in INNER if key in params), None)
         if key is not None and name in (*INLINED, *CUSTOM):
-            theirs = HIDDEN.search(_origin(params[key]))
-            return self.run(params[key], args, scope, self._line if theirs else "")
+            line = self._line if theirs(params[key]) else ""
+            return self.run(params[key], args, scope, line)
         if name == "cond":
             index = min(max(int(values[0]), 0), len(params["branches"]) - 1)
             return self.run(params["branches"][index], args[1:], scope)
@@ -151,15 +150,18 @@ def recorded(
     """The operations of a traced pass.
 
     Args:
-      given: a kind ("weight/…", "data") and a value for each of its arguments.
+      given: a kind ("weight/…", "data", `INTEGERS`, "seed") and a value for each of its arguments.
       ends: names those of its outputs that the pass comes to.
       sampler: of the masks.
     """
     watcher = Watcher(sampler)
     args = []
     for kind, value in given:
-        args.append((value, watcher.found.value(_print(value))))
-        watcher.found.given[args[-1][1]] = kind
+        args.append((value, watcher.found.value(None if kind == "seed" else _print(value))))
+        if kind == "seed":
+            watcher.found.seed = args[-1][1]
+        else:
+            watcher.found.given[args[-1][1]] = kind
     outputs = watcher.run(closed, args)
     watcher.found.ends = ends([number for _, number in outputs])
     return watcher.found
@@ -169,12 +171,6 @@ def _print(value: Any) -> Fingerprint | None:
     """None for a random key."""
     key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
     return None if key else fingerprint(to_numpy(value))
-
-
-def _origin(program: Any) -> str:
-    """Where the function was written that a jaxpr is of, as far as JAX tells."""
-    info = getattr(opened(program)[0], "debug_info", None)
-    return getattr(info, "func_src_info", None) or ""
 
 
 def _summed(eqn: Any) -> list[tuple[int, int]]:

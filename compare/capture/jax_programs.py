@@ -83,6 +83,7 @@ class Programs:
         perturb: Mapping | None = None,
         force: Mapping | None = None,
         masks: list | None = None,
+        sources: bool = False,
     ) -> Any:
         walk = Walk(
             perturb,
@@ -92,6 +93,7 @@ class Programs:
             sampler=Sampler(masks, self.random(closed)[0]),
             layout=self.twin.layout,
             tables=self.given.constants if self.lift else (),
+            sources=sources,
         )
         flat = walk.run(closed, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(structure), flat), walk
@@ -220,6 +222,36 @@ class Programs:
             return program
 
         return self._program(mode, make)
+
+    def back(self, phase: Phase, args: tuple) -> Traced:
+        """A phase's pass with its gradients, in which each equation has the source of the one that
+        it differentiates.
+
+        Args:
+          args: variables, inputs, targets, arrays of the default loss, masks, and the gradient of
+            the loss.
+
+        Returns: it gives the loss, the outputs, the gradients of parameters by path and of the
+          floating inputs by number.
+        """
+        call = self.calls[mode_name(phase)]
+
+        def program(variables, inputs, targets, drawn, masks, seed) -> tuple:
+            trained, frozen = self.split(phase, variables.get("params", {}))
+            floats = {i: x for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)}
+
+            def objective(trained: Any, floats: Any) -> tuple:
+                mixed = [floats.get(i, x) for i, x in enumerate(inputs)]
+                params = unflatten_dict({**frozen, **trained})
+                whole = {**variables, "params": params} if params else variables
+                args = (whole, mixed, targets, drawn)
+                result, _ = self.walk(call.program, call.structure, args, masks=masks, sources=True)
+                return result[0], result[1]
+
+            loss, pull, output = jax.vjp(objective, trained, floats, has_aux=True)
+            return loss, output, *pull(seed)
+
+        return Traced(*jax.make_jaxpr(program, return_shape=True)(*args), call.outputs)
 
     def _pulled(self, taps: Mapping[str, Any], cotangents: Mapping[str, Any]) -> Any:
         """What makes a layer whose output leads nowhere, as its successor's input is forced, be

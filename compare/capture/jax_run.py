@@ -26,7 +26,7 @@ from compare.capture.jax_operations import recorded
 from compare.capture.jax_programs import Programs
 from compare.capture.lifting import lifted
 from compare.capture.masks import Shape
-from compare.capture.operations import Operations
+from compare.capture.operations import INTEGERS, Operations
 from compare.capture.outputs import noted
 from compare.capture.taps import Section
 from compare.layout import channels_first, channels_last
@@ -357,36 +357,40 @@ class JaxRun:
         call = self.programs.forward(args[0], inputs)
         return call.program, jax.tree.leaves(args), jax.tree.structure(call.structure)
 
-    def operations(self, phase: Phase | None) -> Operations:
+    def operations(self, phase: Phase | None, back: bool = False) -> Operations:
         """As `TorchRun.operations`."""
         with self.context():
             variables, mode = self._variables(), "eval" if phase is None else mode_name(phase)
             inputs, targets = self._batch(self.given.batch)
-            drawn = [] if phase is None else self._drawn(phase)
-            args = (variables, inputs, [] if phase is None else targets, drawn)
+            args: tuple = (variables, inputs, [], [])
             if phase is None:  # which plans its masks
                 self.programs.evaluator(mode, variables, inputs)
             else:
-                self.programs.trainer(phase, variables, inputs, targets, drawn)
-            call = self.programs.calls[mode]
-            closed, structure = call.program, call.structure
+                args = (variables, inputs, targets, self._drawn(phase))
+                self.programs.trainer(phase, *args)
+            call, masks = self.programs.calls[mode], self._masks(mode, 0)
+            sampler = Sampler(masks, self.programs.random(call.program)[0])
+            if phase is not None and back:
+                args = (*args, masks, self._cross(np.ones(())))
+                call, sampler = self.programs.back(phase, args), Sampler()
 
             def ends(values: Sequence[Any]) -> dict[str, Any]:
-                whole = jax.tree.unflatten(jax.tree.structure(structure), values)
-                loss, output, _ = (None, whole, {}) if phase is None else whole
+                whole = jax.tree.unflatten(jax.tree.structure(call.structure), values)
+                loss, output = (None, whole) if phase is None else whole[:2]
+                params, floats = whole[2:] if back else ({}, {})
                 found = {f"out{call.outputs.get(s, s)}": value for s, value in named(output)}
-                return found | ({} if loss is None else {"loss": loss})
+                found |= {} if loss is None else {"loss": loss}
+                names = list(self.twin.inputs)
+                found |= {f"gradient/input/{names[i]}": value for i, value in floats.items()}
+                return found | {"gradient/" + "/".join(p): value for p, value in params.items()}
 
             weights = jax.tree_util.tree_leaves_with_path(variables)
             kinds = ["/".join(["weight", *map(key_name, path)]) for path, _ in weights]
             leaves = jax.tree.leaves(args)
-            kinds += ["data"] * (len(leaves) - len(kinds))
-            return recorded(
-                closed,
-                list(zip(kinds, leaves, strict=True)),
-                ends,
-                Sampler(self._masks(mode, 0), self.programs.random(closed)[0]),
-            )
+            floats = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves[len(kinds) :]]
+            kinds += ["data" if f else INTEGERS for f in floats]
+            kinds[-1] = "seed" if back else kinds[-1]
+            return recorded(call.program, list(zip(kinds, leaves, strict=True)), ends, sampler)
 
     def _tensors(self, mode: str, output: Any, taps: Mapping[str, Any]) -> dict[str, np.ndarray]:
         taps = self.programs.spread(mode, taps)

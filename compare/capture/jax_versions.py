@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax._src import source_info_util
 from jax.extend import core
 
 
@@ -28,3 +30,10 @@ def bound(eqn: Any, values: Sequence[Any]) -> list[Any]:
     functions, params = given if isinstance(given, tuple) else ((), given)  # before 0.11 a pair
     result = eqn.primitive.bind(*functions, *values, **params)
     return list(result) if eqn.primitive.multiple_results else [result]
+
+
+def attributed(eqn: Any, traceback: Any = None) -> contextlib.AbstractContextManager:
+    """What is traced meanwhile has the name stack of an equation, and its traceback or another."""
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    context = source_info_util.user_context
+    return context(traceback or eqn.source_info.traceback, name_stack=stack)

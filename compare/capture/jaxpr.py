@@ -7,13 +7,14 @@ their rules hold. Perturbing out here, and not where the tag is set, leaks no tr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import os
 import re
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ import numpy as np
 from jax.extend import core
 
 from compare.capture.jax_masks import INLINED, Sampler, samples
-from compare.capture.jax_versions import bound, carried, opened
+from compare.capture.jax_versions import attributed, bound, carried, opened
 from compare.capture.lifting import HIDDEN, narrow
 from compare.capture.taps import BRANCHES, FUNCTIONS, Tap, input_key, numbered
 from compare.layout import arrange
@@ -48,6 +49,12 @@ def source(eqn: Any) -> str:
     return ""
 
 
+def theirs(program: Any) -> bool:
+    """Whether a library wrote the function that a jaxpr is of, as far as JAX tells."""
+    info = getattr(opened(program)[0], "debug_info", None)
+    return bool(HIDDEN.search(getattr(info, "func_src_info", None) or ""))
+
+
 def function(eqn: Any) -> str | None:
     """The name of the function that this equation calls, if it is one that is recorded."""
     name = PRIMITIVES.get(eqn.primitive.name) or eqn.params.get("name")
@@ -70,6 +77,7 @@ class Walk:
       layout: the twin's.
       sampler: gives the masks of dropout.
       tables: constants to take others for: what they are, and what is taken.
+      sources: where the walk is traced, give what is traced the sources of the equations.
 
     Attributes:
       taps: recorded values by key, in order of execution; a layer in a scan is stacked over time.
@@ -89,6 +97,7 @@ class Walk:
         layout: str = "NHWC",
         sampler: Sampler | None = None,
         tables: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+        sources: bool = False,
     ):
         self.perturb, self.force = perturb or {}, force or {}
         self.sampler = sampler or Sampler()
@@ -97,6 +106,7 @@ class Walk:
             "root": root,
             "layout": layout,
             "tables": tables,
+            "sources": sources,
         }
         self.taps: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
@@ -104,6 +114,7 @@ class Walk:
         self.aliases: dict[str, str] = {}
         self.narrow: dict[str, None] = {}
         self._quiet = False
+        self._traceback: Any = None  # of a call of a library's function, which is traced once
         self._last: tuple[str, Any] | None = None
         self._seen: dict[str, int] = {}
 
@@ -128,12 +139,14 @@ class Walk:
                     if span.operand is not None:
                         env[span.operand] = self._input(key, whole)
                 values = [read(atom) for atom in eqn.invars]
-                outputs = self._calling(eqn, values, here)
+                with self._attributed(eqn):
+                    outputs = self._calling(eqn, values, here)
                 if position == span.last:
                     outputs = self._called(key, span.name, eqn, outputs, here)
                     env[span.operand] = whole
             else:
-                outputs = self._equation(eqn, values, here)
+                with self._attributed(eqn):
+                    outputs = self._equation(eqn, values, here)
             for value in outputs:
                 dtype = getattr(value, "dtype", None)
                 if dtype is not None and narrow(dtype):
@@ -195,6 +208,18 @@ class Walk:
         if inner is not None and eqn.primitive.name in INLINED:
             return self.run(inner, values, scope)
         return bound(eqn, values)
+
+    @contextlib.contextmanager
+    def _attributed(self, eqn: Any) -> Iterator[None]:
+        if not self.options["sources"]:
+            yield
+            return
+        outer, inner = self._traceback, eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        with attributed(eqn, outer):
+            if eqn.primitive.name in INLINED and theirs(inner):
+                self._traceback = outer or eqn.source_info.traceback
+            yield
+        self._traceback = outer
 
     def _tagged(self, eqn: Any, value: Any) -> Any:
         mark, _, rest = eqn.params["name"].partition("|")

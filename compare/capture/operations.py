@@ -7,6 +7,8 @@ from functools import cached_property
 
 from compare.capture.fingerprint import Fingerprint
 
+INTEGERS = "integers"
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -21,6 +23,7 @@ class Operation:
       moves: whether it only arranges elements: a view, a transposition, a concatenation.
       order: of a product, by value read: a sum that tells in which order the elements stand along
         the axis that is summed over.
+      of: in PyTorch's backward pass the number of the operation that it differentiates.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Operation:
     layer: bool = False
     moves: bool = False
     order: dict[int, float] = field(default_factory=dict)
+    of: int | None = None
 
 
 @dataclass
@@ -40,14 +44,17 @@ class Operations:
     Args:
       operations: in order of execution.
       prints: of every value; None for what depends on nothing that is given.
-      given: what the pass is given, by value: "weight/…" or "data".
-      ends: what it comes to: "out…", "loss".
+      given: what the pass is given, by value: "weight/…", "data", or `INTEGERS`, which are data
+        without a gradient.
+      ends: what it comes to: "out…", "loss", "gradient/…".
+      seed: the gradient of the loss, which is one, where the pass goes back, too.
     """
 
     operations: list[Operation] = field(default_factory=list)
     prints: list[Fingerprint | None] = field(default_factory=list)
     given: dict[int, str] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
+    seed: int | None = None
 
     def value(self, print_: Fingerprint | None) -> int:
         """The number of a new value."""
@@ -64,9 +71,29 @@ class Operations:
         """Of each value: on data, on weights."""
         found = [(False, False)] * len(self.prints)
         for value, kind in self.given.items():
-            found[value] = (kind == "data", kind != "data")
+            weight = kind.startswith("weight/")
+            found[value] = (not weight, weight)
         for op in self.operations:
             data, weights = (any(found[v][i] for v in op.reads) for i in (0, 1))
             for value in op.gives:
                 found[value] = (data, weights)
+        return found
+
+    @cached_property
+    def gradients(self) -> list[bool]:
+        """Of each value, whether it is made of the gradient of the loss."""
+        found = [value == self.seed for value in range(len(self.prints))]
+        for op in self.operations:
+            if any(found[v] for v in op.reads):
+                for value in op.gives:
+                    found[value] = True
+        return found
+
+    @cached_property
+    def readers(self) -> dict[int, list[int]]:
+        """The operations that read each value, in order of execution."""
+        found: dict[int, list[int]] = {}
+        for number, op in enumerate(self.operations):
+            for value in dict.fromkeys(op.reads):
+                found.setdefault(value, []).append(number)
         return found

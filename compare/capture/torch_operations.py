@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from compare.capture.fingerprint import Fingerprint, fingerprint, ordered
-from compare.capture.operations import Operation, Operations
+from compare.capture.operations import INTEGERS, Operation, Operations
 from compare.capture.taps import Tap
 from compare.capture.torch_recorder import Recorder, source
 from compare.share import to_numpy
@@ -28,6 +28,7 @@ MOVING = frozenset(
 # Those with a data operand whose elements are summed over, and its axis.
 SUMMED = {"addmm": (1, -1), "mm": (0, -1), "convolution": (0, 1)}
 SHAPED = re.compile(r"_like$|^new_")  # these read no values
+DETACHING = (torch.Tensor.detach, torch.Tensor.detach_, torch.detach)
 PARAMETRIZED = re.compile(r"\.parametrizations\..*")
 Key = tuple[Any, ...]
 
@@ -54,6 +55,9 @@ class Watcher(Recorder):
         self._versions: dict[int, int] = {}
         self._written: dict[int, list[int]] = {}  # values that stand in a storage, the whole first
         self._values: dict[Key, int] = {}
+        self._made: dict[int, int] = {}  # a node of autograd -> the operation that it goes back
+        self._of: int | None = None  # of the node that runs, or ran last
+        self._detaching = False
         self._dispatch = _Dispatch(self)
 
     def __enter__(self) -> Watcher:
@@ -68,6 +72,12 @@ class Watcher(Recorder):
         self._whole.__exit__(exc_type, exc_val, exc_tb)
         super().__exit__(exc_type, exc_val, exc_tb)
 
+    def pull(self, loss: torch.Tensor) -> None:
+        """Runs a loss back; the operations are those of the forward pass, going back."""
+        seed = torch.ones(loss.shape, dtype=loss.dtype, device=loss.device)
+        self.found.seed = self._value(seed)
+        loss.backward(seed)
+
     def ended(self, ends: Mapping[str, torch.Tensor]) -> Operations:
         """The whole pass; `ends` names what it comes to."""
         self.found.ends = {name: self._value(tensor) for name, tensor in ends.items()}
@@ -79,7 +89,9 @@ class Watcher(Recorder):
     def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A function that is recorded by name is a place, too."""
         known, first = len(self.info), len(self.found.operations)
+        self._detaching = func in DETACHING
         output = super()._called(func, args, kwargs)
+        self._detaching = False
         if len(self.info) > known:
             key, tap = next(reversed(self.info.items()))
             inside = self.found.operations[first:] if tap.function else []
@@ -89,6 +101,8 @@ class Watcher(Recorder):
 
     def ran(self, func: Any, args: tuple, kwargs: dict, run: Any) -> Any:
         """Runs one operation, and keeps what it reads and gives."""
+        if func is torch.ops.aten.detach.default and not self._detaching:
+            return run()  # autograd's own: the same value, under the same key
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         reads = tuple(map(self._value, given))
         order = self._order(func, given, reads)
@@ -111,14 +125,29 @@ class Watcher(Recorder):
                 self._written[storage] = [number]
             self._values[self._key(tensor)] = number
             gives.append(number)
-        path, key, _ = self._calls[-1] if self._calls else ("", "", "")
         moves = name in MOVING or (bool(given) and not written and _is_view(output, given[0]))
-        layer = self._layers.get(path, False)
-        place = PARAMETRIZED.sub("", key)
+        place, line, layer = self._where()
         self.found.operations.append(
-            Operation(name, source(), place, reads, tuple(gives), layer, moves, order)
+            Operation(name, line, place, reads, tuple(gives), layer, moves, order, self._of)
         )
         return output
+
+    def _where(self) -> tuple[str, str, bool]:
+        """The place of the present operation, its line, and whether that place is a layer; going
+        back those of the operation whose node runs, or ran last: it is their gradients that add up.
+        """
+        if self.found.seed is None:
+            number = torch.autograd._get_sequence_nr() - 1
+            self._made.setdefault(number, len(self.found.operations))
+            path, key, _ = self._calls[-1] if self._calls else ("", "", "")
+            return PARAMETRIZED.sub("", key), source(), self._layers.get(path, False)
+        node = torch._C._current_autograd_node()
+        if node is not None:
+            self._of = self._made.get(node._sequence_nr(), self._of)
+        if self._of is None:
+            return "", "", False
+        of = self.found.operations[self._of]
+        return of.place, of.source, of.layer
 
     def _known(self, tensor: torch.Tensor) -> int:
         """The storage of a tensor, which is held from now on."""
@@ -150,8 +179,10 @@ class Watcher(Recorder):
                 gives = (self._values[key],)
                 self.found.operations.append(Operation("alias", "", "", reads, gives, moves=True))
             else:
+                floats = tensor.is_floating_point() or tensor.is_complex()
+                data = "data" if floats else INTEGERS
                 weight = self._weights.get(storage)
-                self.found.given[self._values[key]] = f"weight/{weight}" if weight else "data"
+                self.found.given[self._values[key]] = f"weight/{weight}" if weight else data
                 self._written[storage] = [self._values[key]]
         return self._values[key]
 

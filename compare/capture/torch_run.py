@@ -273,35 +273,61 @@ class TorchRun:
         """Every function that a pass calls, in order."""
         program = Program()
         recorder = Recorder(self.model, None, self.lift, program=program)
-        output, loss = self._pass(phase, recorder)
+        output, loss, _ = self._pass(phase, recorder)
         program.inputs |= {f"out{suffix}": ref(tensor) for suffix, tensor in leaves(output)}
         if loss is not None:
             program.inputs["loss"] = ref(loss)
         return program
 
-    def operations(self, phase: Phase | None) -> Operations:
-        """Every operation of a pass, with the fingerprints of what it gives; no value is kept."""
-        watcher = Watcher(self.model if isinstance(self.model, nn.Module) else None)
-        output, loss = self._pass(phase, watcher)
-        ends = {f"out{suffix}": tensor for suffix, tensor in leaves(output)}
-        return watcher.ended(ends if loss is None else {**ends, "loss": loss})
+    def operations(self, phase: Phase | None, back: bool = False) -> Operations:
+        """Every operation of a pass, with the fingerprints of what it gives; no value is kept.
 
-    def _pass(self, phase: Phase | None, recorder: Recorder) -> tuple[Any, torch.Tensor | None]:
-        """One forward pass with its loss, if it has one, under a recorder; no gradients."""
+        Args:
+          back: those of the backward pass, too.
+        """
+        watcher = Watcher(self.model if isinstance(self.model, nn.Module) else None)
+        parameters = self._parameters(phase) if phase is not None else {}
+        for parameter in self._parameters(Phase("")).values():
+            parameter.grad = None
+        output, loss, inputs = self._pass(phase, watcher, watcher.pull if back else None)
+        ends = {f"out{suffix}": tensor for suffix, tensor in leaves(output)}
+        ends |= {} if loss is None else {"loss": loss}
+        given = {f"input/{n}": x for n, x in zip(self.twin.inputs, inputs, strict=True)}
+        given |= {f"param/{name}": parameter for name, parameter in parameters.items()}
+        ends |= {f"gradient/{name}": x.grad for name, x in given.items() if x.grad is not None}
+        return watcher.ended(ends)
+
+    def _pass(
+        self,
+        phase: Phase | None,
+        recorder: Recorder,
+        pull: Callable[[torch.Tensor], None] | None = None,
+    ) -> tuple[Any, torch.Tensor | None, list[torch.Tensor]]:
+        """One forward pass with its loss, if it has one, under a recorder.
+
+        Args:
+          pull: runs the loss back; without it there are no gradients.
+
+        Returns: the output, the loss, the inputs.
+        """
         self._mode(train=phase is not None)
         inputs, targets = self._batch(self.given.batch)
         if recorder.program is not None:
             for name, tensor in zip(self.twin.inputs, inputs, strict=True):
                 recorder.program.output(f"input/{name}", tensor)
         loss, masked = None, self._masked(mode_name(phase) if phase else "eval")
-        with self._settings(), masked, torch.no_grad(), recorder:
-            output = self._call(phase, inputs)
+        for x in inputs:
+            x.requires_grad_(pull is not None and x.is_floating_point())
+        with self._settings(), masked, torch.set_grad_enabled(pull is not None), recorder:
+            output = self._call(phase, [x.clone() for x in inputs] if pull else inputs)
             if phase is not None:
                 targets += [self._cross(a) for a in self.given.cotangents.get(phase.name, [])]
                 recorder.scope("loss")
                 loss = self._objective(phase, output, targets)
+            if pull is not None and loss is not None and loss.requires_grad:
+                pull(loss)
         self._reload()
-        return output, loss
+        return output, loss, inputs
 
     def _still(self, phase: Phase) -> None:
         """Exact zeros for gradients that are zero by analysis."""

@@ -26,7 +26,7 @@ def add(subparsers: Subparsers) -> None:
         [
             ("diptych bench overhead", "check against the same computations written by hand"),
             ("diptych bench overhead cnn/lenet:LeNet", "the same of another twin"),
-            ("diptych bench find", "find against one training step of both models by hand"),
+            ("diptych bench find", "find, and its alignment, against one training step by hand"),
             ("diptych bench step", "a training step of ResNet-18 in JAX and in PyTorch"),
             (
                 "diptych bench alarms --out results/clean_runs.tsv",

@@ -8,15 +8,11 @@ reorders is unknown as well, but known values lie behind it, and the search neve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from compare.capture.fingerprint import LIKE, Index
 from compare.capture.operations import Operation, Operations
-from compare.finder.found import Origin
-from compare.finder.replay import Replay
-from compare.ladder import verdict as V
-from compare.ladder.pair import REFERENCE
 
 OUTPUT, LOSS, INPUT = "the output", "the loss", "the input"
 WEIGHING = frozenset("addmm mm convolution".split())  # one product with a weight, on both sides
@@ -31,10 +27,11 @@ class Frontier:
 
     Args:
       number: of PyTorch's operation, in order of execution.
-      torch: PyTorch's; of what it gives JAX's program has nothing.
+      torch: PyTorch's; of what it gives, or gives back, JAX's program has nothing.
       jax: JAX's that read the same values and give what PyTorch's program has not.
       place: the layer that PyTorch's runs in; empty where it is none.
       between: of an operation outside a layer, or one whose operand is another: the layers around.
+      operations: both sides' in words.
     """
 
     number: int
@@ -42,21 +39,11 @@ class Frontier:
     jax: tuple[Operation, ...]
     place: str
     between: tuple[str, str] | None
+    operations: str
 
     @property
     def where(self) -> str:
         return "between {} and {}".format(*self.between) if self.between else self.place
-
-    @property
-    def operations(self) -> str:
-        """Both sides' in words."""
-        lines = list(dict.fromkeys(map(_shown, self.jax)))
-        more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-        line = ", ".join(lines[:SHOWN]) + more
-        if not self.torch.gives:
-            return f"JAX has the value of {self.torch.name}, and goes on from it with {line}"
-        theirs = f"; JAX goes on from the same values with {line}" if line else ""
-        return f"{_shown(self.torch)} has no counterpart{theirs}"
 
 
 class Side:
@@ -66,7 +53,12 @@ class Side:
         self.of = pass_
         index = Index(other.prints)
         self.alike = [[] if p is None else list(index.alike(p)) for p in pass_.prints]
-        self.known = [not any(d) or v in pass_.given for v, d in enumerate(pass_.depends)]
+        if pass_.seed is None:
+            self.known = [not any(d) or v in pass_.given for v, d in enumerate(pass_.depends)]
+        else:  # the forward passes agree
+            self.known = [
+                not of or p is None for of, p in zip(pass_.gradients, pass_.prints, strict=True)
+            ]
 
     def meet(self, other: Side) -> None:
         """Finds the known values, in order of execution."""
@@ -156,22 +148,36 @@ def align(ours: Operations, theirs: Operations) -> Frontier | None:
 
     number, op = min(candidates, key=rank)
     met = shared(op, True) or shared(op, False)
-    before, after = _before(ours, op), _after(ours, number, op, end)
+    goes_on = listed(met)
+    if not op.gives:
+        words = f"JAX has the value of {op.name}, and goes on from it with {goes_on}"
+    else:
+        rest = f"; JAX goes on from the same values with {goes_on}" if goes_on else ""
+        words = f"{shown(op)} has no counterpart{rest}"
+    before, after = before_of(ours, op), after_of(ours, number, op, end)
     if not op.layer:
-        return Frontier(number, op, tuple(met), "", (before, after))
+        return Frontier(number, op, tuple(met), "", (before, after), words)
     moved = before != op.place and _moved(op, torch, theirs)
-    return Frontier(number, op, tuple(met), op.place, (before, op.place) if moved else None)
+    between = (before, op.place) if moved else None
+    return Frontier(number, op, tuple(met), op.place, between, words)
 
 
-def _shown(op: Operation) -> str:
+def shown(op: Operation) -> str:
     return f"{op.name} at {op.source}" if op.source else op.name
+
+
+def listed(operations: Iterable[Operation]) -> str:
+    """The first of some operations, and how many more there are."""
+    lines = list(dict.fromkeys(map(shown, operations)))
+    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return ", ".join(lines[:SHOWN]) + more
 
 
 def _kind(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _before(ours: Operations, op: Operation) -> str:
+def before_of(ours: Operations, op: Operation) -> str:
     """The layer that an operation's operands come from, the latest of several."""
     waiting, seen, latest = list(op.reads), set(), -1
     while waiting:
@@ -187,7 +193,7 @@ def _before(ours: Operations, op: Operation) -> str:
     return ours.operations[latest].place if latest >= 0 else INPUT
 
 
-def _after(ours: Operations, number: int, op: Operation, end: str) -> str:
+def after_of(ours: Operations, number: int, op: Operation, end: str) -> str:
     """The first layer that reads what an operation gives."""
     reached = set(op.gives)
     for later in ours.operations[number + 1 :]:
@@ -222,112 +228,3 @@ def _moved(op: Operation, torch: Side, theirs: Operations) -> bool:
                 if hers is None or his is None or abs(hers - his) <= LIKE * max(1.0, abs(his)):
                     return False
     return True
-
-
-def settled(replay: Replay, origin: Origin | None) -> Origin | None:
-    """The origin as the values tell it, where the layers that were replayed do not.
-
-    A layer that differs alone stays what it is. An origin between two layers, or in one that is
-    made of others, becomes the smaller place that the values name inside it; where there is none,
-    or where they name another, that is said.
-    """
-    forward = replay.result.stages["forward"]
-    wrong = [j for j in forward.judged if j.verdict == V.DIVERGED]
-    if not wrong or (origin is not None and (origin.stage, origin.what) != ("forward", "output")):
-        return origin
-    mode = origin.mode if origin else wrong[0].name.partition("/")[0]
-    replay.progress("alignment")
-    phase = replay.phase(mode)
-    try:
-        ours, theirs = (
-            replay.pair.run(backend).operations(phase) for backend in (REFERENCE, "xla:cpu")
-        )
-    except Exception as error:  # of a model that runs compiled, but not operation by operation
-        note = f"no alignment by value: {type(error).__name__}"
-        return origin and replace(origin, note=note)
-    front = align(ours, theirs)
-    if front is None:
-        return origin
-    named = _named(front, mode, max(j.relative for j in wrong))
-    if origin is None:
-        return named
-    if not _within(front, origin, ours.operations):
-        return replace(origin, note=f"by value the first difference is {front.where}: {named.note}")
-    paired = replay.result.pairing[mode].pairs
-    place, between = _narrowed(front, origin, ours.operations, paired)
-    if (place, between) == (origin.torch, origin.between):
-        sources = {k: v for k in ("torch_source", "jax_source", "note") if (v := getattr(named, k))}
-        return replace(origin, **sources)
-    return replace(
-        named, torch=place, between=between, within=origin.between,
-        difference=origin.difference, replayed=origin.replayed,
-        ours=origin.ours, theirs=origin.theirs, key=origin.key,
-    )  # fmt: skip
-
-
-def _named(front: Frontier, mode: str, difference: float) -> Origin:
-    theirs = front.jax[0] if front.jax else None
-    return Origin(
-        "forward",
-        _place(front),
-        (theirs.place or theirs.name) if theirs else "",
-        mode,
-        difference=difference,
-        between=front.between,
-        torch_source=front.torch.source,
-        jax_source=next((op.source for op in front.jax if op.source), ""),
-        note=front.operations,
-    )
-
-
-def _within(front: Frontier, origin: Origin, operations: list[Operation]) -> bool:
-    """Whether a frontier lies in the place, or in the stretch, that is an origin."""
-    if origin.between is None:
-        return any(_is_in(place, origin.torch) for place in (front.torch.place, front.place))
-    since, until = _stretch(origin.between, operations)
-    return since < front.number <= until or _is_in(front.torch.place, origin.between[1])
-
-
-def _stretch(between: tuple[str, str], operations: list[Operation]) -> tuple[int, int]:
-    """The last operation of one place and the first of another behind it."""
-    before, after = (
-        [i for i, op in enumerate(operations) if op.place == place]
-        or [i for i, op in enumerate(operations) if _is_in(op.place, place)]
-        for place in between
-    )
-    until = next((i for i in after if before and i > before[-1]), (*after, len(operations))[0])
-    return max((i for i in before if i < until), default=-1), until
-
-
-def _narrowed(
-    front: Frontier, origin: Origin, operations: list[Operation], paired: Collection[str]
-) -> tuple[str, tuple[str, str] | None]:
-    """The place of a frontier that lies in an origin, or the origin's own where that is smaller."""
-    if origin.between is None:
-        layer = any(op.layer and op.place == origin.torch for op in operations)
-        # What a module does after the last of its children leads to a place outside of it.
-        last = front.between is not None and not _is_in(front.between[1], origin.torch)
-        return (origin.torch, None) if layer or last else (_place(front), front.between)
-    before, after = origin.between
-    if after not in (OUTPUT, LOSS) and not any(_is_in(op.place, after) for op in operations):
-        return origin.torch, origin.between  # a layer that computes nothing, but is a place
-    since, until = _stretch(origin.between, operations)
-    inside = {op.place for op in operations[since + 1 : until] if op.layer}
-    inside = {place for place in inside if not (_is_in(place, before) or _is_in(place, after))}
-    if front.between:
-        first, last = front.between
-        between = (first if first in inside else before, last if last in inside else after)
-        return (origin.torch, between) if between[1] == after else (between[1], between)
-    if _is_in(front.place, after) and after in paired:
-        return origin.torch, origin.between
-    return front.place, None
-
-
-def _place(front: Frontier) -> str:
-    return front.between[1] if front.between else front.place
-
-
-def _is_in(place: str, of: str) -> bool:
-    """Whether a place is another, or inside it, in whichever of its calls."""
-    place, of = place.partition("#")[0], of.partition("#")[0]
-    return place == of or place.startswith(f"{of}.")

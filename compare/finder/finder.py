@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from compare.finder.alignment import settled
 from compare.finder.cause import cause
 from compare.finder.compiler import compiled, excused
 from compare.finder.found import Found, Origin
 from compare.finder.lint import lint
 from compare.finder.origin import locate
 from compare.finder.replay import Replay
+from compare.finder.settled import settled
 from compare.finder.sites import sites
 from compare.finder.slipped import slipped, summed
 from compare.finder.trials import trial
