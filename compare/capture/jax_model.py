@@ -14,7 +14,7 @@ from flax import nnx
 from compare.capture import bring
 from compare.errors import DiptychError, whose
 from compare.layout import channels_last
-from compare.share import to_jax, to_numpy
+from compare.share import to_jax
 from compare.twin import Image, Twin
 from compare.weights.link import Leaf, Path
 
@@ -105,7 +105,7 @@ def values(twin: Twin, model: Any) -> dict[Path, np.ndarray]:
         found = {tuple(key_name(k) for k in path): leaf for path, leaf in flat}
     else:
         found = bring.values(model) if bring.is_module(model) else {}
-    return {path: to_numpy(leaf) for path, leaf in found.items() if _is_array(leaf)}
+    return {path: np.asarray(leaf) for path, leaf in found.items() if _is_array(leaf)}
 
 
 def _unboxed(leaf: Any) -> Any:
