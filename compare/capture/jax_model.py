@@ -86,6 +86,15 @@ def given(model: tuple) -> tuple[dict[Path, Any], Any]:
     return found, structure
 
 
+def keys(model: Any) -> dict[Path, Path]:
+    """Where an (apply, variables) pair has its leaves, by their paths without the collection."""
+    if not isinstance(model, tuple):
+        return {}
+    flat, _ = jax.tree_util.tree_flatten_with_path(model[1], is_leaf=lambda x: isinstance(x, BOXES))
+    above = 1 if collected(model[1]) else 0
+    return {path_of(k)[above:]: tuple(map(key_name, k)) for k, _ in flat}
+
+
 def filled(model: tuple, variables: Mapping[Path, Any]) -> Any:
     """The variables of an (apply, variables) pair with other values, in the user's structure."""
     leaves, structure = given(model)

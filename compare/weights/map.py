@@ -47,6 +47,8 @@ class WeightMap:
       unfilled: JAX's leaves without a counterpart.
       parted: the shapes of JAX's leaves that several tensors make.
       ignored: what is left out: PyTorch's names, and JAX's leaves with their shapes.
+      keys: where the user's own tree has a leaf, by its path without the collection; a path that
+        is not among them is where it says.
     """
 
     links: list[Link]
@@ -58,6 +60,7 @@ class WeightMap:
     unfilled: list[Path] = field(default_factory=list)
     parted: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
     ignored: dict[Any, tuple[int, ...]] = field(default_factory=dict)
+    keys: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -106,7 +109,8 @@ class WeightMap:
                 leaves[path] = np.asarray(value, order="C")
             elif link.adds:  # in float64, or the sum would be rounded
                 leaves[path] = leaves[path].astype(np.float64)
-                link.of(leaves[path])[...] += value
+                here = link.of(leaves[path])
+                np.add(here, value, out=here, where=value != 0)  # -0 stays -0
             else:
                 if path not in leaves:
                     leaves[path] = np.zeros(self.parted[path], value.dtype)

@@ -153,7 +153,8 @@ def test_layers_stacked_on_an_axis(model: Scanned, verdict: str):
 def test_leaves_of_16_bits_are_known_by_their_values():
     """Under names that pair nothing; that they are rounded is said, and what else is wrong."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    layers = nn.Linear(4, 4), nn.Linear(4, 4)
+    model = nn.Sequential(*layers)
 
     def params(first: int) -> Any:
         made = [
@@ -161,7 +162,7 @@ def test_leaves_of_16_bits_are_known_by_their_values():
                 "w": jnp.asarray(layer.weight.detach().numpy().T, jnp.bfloat16),
                 "b": jnp.asarray(layer.bias.detach().numpy(), jnp.bfloat16),
             }
-            for layer in (model[first], model[1])
+            for layer in (layers[first], layers[1])
         ]
         return {"layers": made}
 
