@@ -52,7 +52,9 @@ def pairs(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) ->
     """The links of leaves and tensors that hold the same numbers, whole or in part."""
     types = {leaf.dtype for leaf in given.values() if leaf.dtype.itemsize == 2}
     if len(types) == 1 and all(leaf.dtype in types for leaf in _told(given).values()):
-        values = {name: tensor.astype(*types) for name, tensor in values.items()}  # once for all
+        values = {
+            name: tensor.astype(next(iter(types))) for name, tensor in values.items()
+        }  # once for all
     index, links = _index(values, given), []
     for path, leaf in _told(given).items():
         whole = _link(Link("", path, leaf.shape), leaf, index, values)

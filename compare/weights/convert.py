@@ -104,6 +104,8 @@ def convert(
     kind = side(source, target)
     _target(kind, source, target, force)
     notes: list[str] = []
+    read: Mapping[Any, np.ndarray]
+    made: Mapping[Any, np.ndarray]
     if kind == TORCH:
         state = torch_files.read_torch(source, notes)
         found = weights()
@@ -122,10 +124,8 @@ def convert(
         notes.append(f"written as {dtype}, {size}")
         changed = max(changed, len(rounded))
     if kind == TORCH:
-        written: Mapping[Any, np.ndarray] = made
         flax_files.write_flax(target, _nested(made))
     else:
-        written = made
         torch_files.write_torch(target, made)
     cut = [link for link in found.links if link.how.endswith(ASSUMED)]
     packed = dict.fromkeys(x.torch if x.rows else "/".join(x.jax[1:]) for x in cut)
@@ -135,9 +135,9 @@ def convert(
     if strange:
         names = ["/".join(n) if isinstance(n, tuple) else n for n in strange]
         notes.append(f"NaN or infinity in {some(names)}, kept as it is")
-    sizes = sum(array.size for array in written.values())
+    sizes = sum(array.size for array in made.values())
     other = FLAX if kind == TORCH else TORCH
-    return Conversion(kind, other, len(read), len(written), sizes, changed, notes)
+    return Conversion(kind, other, len(read), len(made), sizes, changed, notes)
 
 
 def to_flax(

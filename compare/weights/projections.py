@@ -111,7 +111,7 @@ def _links(
             if part is None and len(other) > 1:
                 yield None
                 return
-            homes[role] = path, *(part or (None, shapes[path]))
+            homes[role] = (path, *part) if part else (path, None, shapes[path])
             widths[role] = math.prod(homes[role][2]) // into
     spare = leaf.shape[out] - sum(widths.values())
     missing = [role for role in roles if role not in widths]
