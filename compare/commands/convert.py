@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     console = say(args)
     if console is not None and not args.quiet:
         size = f"{done.read} {done.source} tensors -> {done.written} {done.target} tensors"
-        exact = f"bit for bit but for {done.changed} of them" if done.changed else "bit for bit"
+        exact = f"bit for bit but for {done.changed}" if done.changed else "bit for bit"
         lines = [f"{args.source} -> {args.target}   {done.elements} numbers, {size}, {exact}"]
         for line in [*lines, *(f"note: {note}" for note in done.notes)]:
             console.print(line)

@@ -30,7 +30,7 @@ class Conversion:
       source, target: the frameworks, "PyTorch" or "Flax".
       read, written: tensors on either side.
       elements: numbers in the target.
-      changed: tensors of the target that the way back does not make the source's again.
+      changed: tensors that the way back does not give as they were: left out, summed, rounded.
       notes: what a careful reader wants to know.
     """
 
@@ -117,16 +117,19 @@ def convert(
         flat = placed((link.jax for link in found.links), flat, str(source), notes)
         read, made = flat, to_torch(found, flat, str(source), notes)
     uncounted = {line.partition(":")[0] for line in found.uncounted}
-    changed = len(found.summed) + len(uncounted & {*read}) if kind == TORCH else 0
+    changed: set[Any] = set()
+    if kind == TORCH:
+        changed = {found.keys.get(x.jax[1:], x.jax) for x in found.links if x.adds}
+        changed |= uncounted & {*read}
     if dtype:
         made, rounded = _cast(made, dtype)
         size = f"{sum(rounded.values())} numbers rounded" if rounded else "every number exact"
         notes.append(f"written as {dtype}, {size}")
-        changed = max(changed, len(rounded))
+        changed |= {*rounded}
     if kind == TORCH:
         flax_files.write_flax(target, _nested(made))
     else:
-        torch_files.write_torch(target, made)
+        torch_files.write_torch(target, {str(name): array for name, array in made.items()})
     cut = [link for link in found.links if link.how.endswith(ASSUMED)]
     packed = dict.fromkeys(x.torch if x.rows else "/".join(x.jax[1:]) for x in cut)
     if packed:
@@ -137,7 +140,7 @@ def convert(
         notes.append(f"NaN or infinity in {some(names)}, kept as it is")
     sizes = sum(array.size for array in made.values())
     other = FLAX if kind == TORCH else TORCH
-    return Conversion(kind, other, len(read), len(made), sizes, changed, notes)
+    return Conversion(kind, other, len(read), len(made), sizes, len(changed), notes)
 
 
 def to_flax(
@@ -248,7 +251,7 @@ def _cast(made: Mapping[Any, np.ndarray], dtype: str) -> tuple[dict[Any, Any], d
     return cast, rounded
 
 
-def _nested(leaves: Mapping[LeafPath, np.ndarray]) -> dict[str, Any]:
+def _nested(leaves: Mapping[Any, np.ndarray]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         node = tree
