@@ -14,7 +14,7 @@ from flax import nnx
 from compare.capture import bring
 from compare.errors import DiptychError, whose
 from compare.layout import channels_last
-from compare.share import to_jax, to_numpy
+from compare.share import to_jax
 from compare.twin import Image, Twin
 from compare.weights.link import Leaf, Path
 
@@ -83,6 +83,15 @@ def given(model: tuple) -> tuple[dict[Path, Any], Any]:
     return found, structure
 
 
+def keys(model: Any) -> dict[Path, Path]:
+    """Where an (apply, variables) pair has its leaves, by their paths without the collection."""
+    if not isinstance(model, tuple):
+        return {}
+    flat, _ = jax.tree_util.tree_flatten_with_path(model[1], is_leaf=lambda x: isinstance(x, BOXES))
+    above = 1 if collected(model[1]) else 0
+    return {path_of(k)[above:]: tuple(map(key_name, k)) for k, _ in flat}
+
+
 def filled(model: tuple, variables: Mapping[Path, Any]) -> Any:
     """The variables of an (apply, variables) pair with other values, in the user's structure."""
     leaves, structure = given(model)
@@ -107,7 +116,7 @@ def values(twin: Twin, model: Any) -> dict[Path, np.ndarray]:
         found = {tuple(key_name(k) for k in path): leaf for path, leaf in flat}
     else:
         found = bring.values(model) if bring.is_module(model) else {}
-    return {path: to_numpy(leaf) for path, leaf in found.items() if _is_array(leaf)}
+    return {path: np.asarray(leaf) for path, leaf in found.items() if _is_array(leaf)}
 
 
 def is_boxed(leaf: Any) -> bool:

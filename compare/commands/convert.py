@@ -21,8 +21,12 @@ NOTES = """\
 PyTorch: .pt .pth .bin .safetensors, the index of several (model.safetensors.index.json), or the
 folder that holds it. Flax: .msgpack .safetensors, or an Orbax folder (no suffix, or
 .orbax). The direction follows from SRC; of a .safetensors file it is read from the names in it.
+Flax's names may be flat, with dots or slashes, without the collection, or those of boxed leaves,
+an NNX state, a TrainState; tied tensors may be there once; query, key and value packed or split.
 The weights are those of the published size; --small and --config say otherwise. Every number keeps
-its bits. A pickle that holds more than tensors is refused."""
+its bits, and the line that is printed says what cannot return: Flax's one bias is the sum of
+PyTorch's two, of which the way back gives one the sum and the other 0. The type stays as it is
+unless --dtype asks for another. A pickle that holds more than tensors is refused."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -51,6 +55,7 @@ def add(subparsers: Subparsers) -> None:
         metavar="KEY=VALUE",
         help="a constructor keyword that differs, for example num_classes=10",
     )
+    parser.add_argument("--dtype", help="write another type: float64, float32, bfloat16, float16")
     parser.add_argument("--force", action="store_true", help="replace DST if it exists")
 
 
@@ -65,14 +70,17 @@ def run(args: argparse.Namespace) -> int:
     gc.disable()  # importing two frameworks makes much and drops nothing: a fifth of the time
     try:
         with busy(args, twin.name, "converting"):
-            done = convert(partial(_map, twin), args.source, args.target, force=args.force)
+            done = convert(
+                partial(_map, twin), args.source, args.target, force=args.force, dtype=args.dtype
+            )
     finally:
         gc.enable()
     emit(args, lambda: dump({"twin": twin.name, **dataclasses.asdict(done)}))
     console = say(args)
     if console is not None and not args.quiet:
         size = f"{done.read} {done.source} tensors -> {done.written} {done.target} tensors"
-        lines = [f"{args.source} -> {args.target}   {size}, {done.elements} numbers, bit for bit"]
+        exact = f"bit for bit but for {done.changed}" if done.changed else "bit for bit"
+        lines = [f"{args.source} -> {args.target}   {done.elements} numbers, {size}, {exact}"]
         for line in [*lines, *(f"note: {note}" for note in done.notes)]:
             console.print(line)
     return 0

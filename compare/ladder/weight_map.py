@@ -33,6 +33,7 @@ def weight_map(twin: Twin) -> WeightMap:
         found = build_map(leaves, shapes, named(twin.rename, twin.name), aliases, kinds)
         if found.differences and not twin.room:  # names that differ: the order of execution tells
             found = Pair(twin).weights
+        found.keys = jax_model.keys(model)
     except DiptychError:
         raise
     except Exception as error:

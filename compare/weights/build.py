@@ -26,10 +26,8 @@ from compare.weights.link import (
 )
 from compare.weights.map import Order, WeightMap
 from compare.weights.own import Own
+from compare.weights.projections import projections
 
-# torch's packed projections of attention, in its order -> their names elsewhere.
-HEADS = (("query", "query_proj"), ("key", "key_proj"), ("value", "value_proj"))
-HEAD_NAMES = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 OUT = ("out", "output_proj")
 
 
@@ -99,9 +97,7 @@ def build(
             ends = [path for path in shapes if path[-1] == end]
             found = ends[0] if len(ends) == 1 else None
         if found is None:
-            packed = cell(name, attribute, leaf, module, shapes, homes)
-            packed = packed or list(_heads(name, attribute, leaf, module, shapes))
-            if packed:
+            if packed := cell(name, attribute, leaf, module, shapes, homes):
                 links += packed
                 differences += _uncovered(packed, leaves)
                 continue
@@ -144,6 +140,17 @@ def build(
         links.append(link)
         met[link.jax] = link.torch
         lacking.pop(link.torch)
+
+    def projected() -> None:
+        packed = projections(lacking, leaves, shapes, met, rename, kinds)
+        links.extend(packed)
+        differences.extend(_uncovered(packed, leaves))
+        met.update({link.jax: link.torch for link in packed})
+        for link in packed:
+            lacking.pop(link.torch, None)
+
+    if not own or own.laid:  # elsewhere values tell more than names
+        projected()
     if own and lacking:
         told = by_value.pairs(
             {name: own.values[name] for name in lacking},
@@ -163,6 +170,7 @@ def build(
         differences += _uncovered(told, leaves)
         for link in told:
             lacking.pop(link.torch, None)
+        projected()
     over = [path for path in shapes if path not in met and path not in misfits]
     ordered: list[Link] = []
     unclear: list[str] = []
@@ -290,27 +298,3 @@ def _uncovered(links: Iterable[Link], leaves: Mapping[str, Leaf]) -> list[str]:
         for (name, along), count in rows.items()
         if count != (whole := leaves[name].shape[along])
     ]
-
-
-def _heads(
-    name: str, attribute: str, leaf: Leaf, module: str, shapes: Mapping[Path, tuple[int, ...]]
-) -> Iterable[Link]:
-    """torch's packed projections of attention as a layer each for query, key and value."""
-    if leaf.layer != "MultiheadAttention":
-        return
-    packed = attribute in ("in_proj_weight", "in_proj_bias")
-    if not packed and attribute not in HEAD_NAMES:
-        return
-    wide = leaf.shape[0] // 3
-    for index, names in enumerate(HEADS):
-        if not packed and attribute != HEAD_NAMES[index]:
-            continue
-        rows = (index * wide, (index + 1) * wide) if packed else None
-        for head in names:
-            layer = ("params", *module.split("/"), head) if module else ("params", head)
-            last = ("bias",) if attribute == "in_proj_bias" else ("kernel", "weight")
-            path = next(((*layer, end) for end in last if (*layer, end) in shapes), None)
-            if path:
-                perm = (1, 0) if path[-1] == "kernel" else ()
-                yield Link(name, path, shapes[path], perm, rows, f"{names[0]} of {name}, by head")
-                break

@@ -50,6 +50,11 @@ def layout(name: str, tensor: np.ndarray, path: Path, leaf: np.ndarray) -> Link 
 
 def pairs(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) -> list[Link]:
     """The links of leaves and tensors that hold the same numbers, whole or in part."""
+    types = {leaf.dtype for leaf in given.values() if leaf.dtype.itemsize == 2}
+    if len(types) == 1 and all(leaf.dtype in types for leaf in _told(given).values()):
+        values = {
+            name: tensor.astype(next(iter(types))) for name, tensor in values.items()
+        }  # once for all
     index, links = _index(values, given), []
     for path, leaf in _told(given).items():
         whole = _link(Link("", path, leaf.shape), leaf, index, values)
@@ -58,9 +63,9 @@ def pairs(values: Mapping[str, np.ndarray], given: Mapping[Path, np.ndarray]) ->
     links += _left_over(links, twice, values)
     linked = {link.torch for link in links} | {link.jax for link in links}
     left = {name: value for name, value in values.items() if name not in linked}
+    index = _index(left, given, blocks=False) if left else {}
     for path, leaf in _told(given).items() if left else ():
         if path not in linked:
-            index = _index(left, {path: leaf})
             along = (_Along(path, leaf, axis, index, left) for axis in range(leaf.ndim))
             found = next((found for each in along if (found := each.partly())), [])
             links += found
@@ -79,7 +84,7 @@ def _key(array: np.ndarray) -> Key:
 
 def _cast(tensor: np.ndarray, leaf: np.ndarray) -> np.ndarray:
     """A tensor in the type of a leaf, if that is one of 16 bits."""
-    return tensor.astype(leaf.dtype) if leaf.dtype.itemsize == 2 else tensor
+    return tensor.astype(leaf.dtype, copy=False) if leaf.dtype.itemsize == 2 else tensor
 
 
 def _index(
@@ -91,15 +96,35 @@ def _index(
     for name, tensor in values.items():
         if not _tells(tensor):
             continue
-        for each in (tensor, *(_cast(tensor, leaf) for leaf in types.values())):
+        casts = (_cast(tensor, leaf) for leaf in types.values() if leaf.dtype != tensor.dtype)
+        for each in (tensor, *casts):
             index.setdefault(_key(each), []).append((name, None, 0))
             for along, length in enumerate(each.shape if blocks else ()):
+                spans = _Spans(each, along)
                 for count in _counts(length):
-                    for number, block in enumerate(np.split(each, count, along)):
-                        rows = number * length // count, (number + 1) * length // count
-                        if _tells(block):
-                            index.setdefault(_key(block), []).append((name, rows, along))
+                    wide = length // count
+                    for start in range(0, length, wide):
+                        rows = start, start + wide
+                        if _tells(spans.of(*rows)):
+                            index.setdefault(spans.key(*rows), []).append((name, rows, along))
     return index
+
+
+class _Spans:
+    """The keys of an array's pieces along an axis, from one look at its elements."""
+
+    def __init__(self, array: np.ndarray, axis: int):
+        others = tuple(a for a in range(array.ndim) if a != axis)
+        self.array, self.axis = array, axis
+        self.each = array.size // array.shape[axis]  # elements of a slice
+        self.least, self.most = array.min(others), array.max(others)
+
+    def of(self, start: int, stop: int) -> np.ndarray:
+        return self.array[(slice(None),) * self.axis + (slice(start, stop),)]
+
+    def key(self, start: int, stop: int) -> Key:
+        least, most = self.least[start:stop].min(), self.most[start:stop].max()
+        return (stop - start) * self.each, float(least), float(most)
 
 
 def _counts(length: int) -> Iterator[int]:
@@ -111,6 +136,8 @@ def _link(
 ) -> Link | None:
     """The link of what a leaf, or a part of one, holds."""
     for name, rows, along in index.get(_key(leaf), ()):
+        if name not in values:
+            continue
         of = replace(link, torch=name, rows=rows, along=along)
         if found := next(layouts(of, of.taken(values[name]), leaf), None):
             return found
@@ -159,21 +186,24 @@ class _Along:
         values: Mapping[str, np.ndarray],
     ):
         self.path, self.leaf, self.axis, self.index, self.values = path, leaf, axis, index, values
-        self.each = leaf.size // leaf.shape[axis]  # elements of a slice
-        sizes = {key[0] for key in index if key[0] % self.each == 0 and key[0] < leaf.size}
-        self.widths = sorted((size // self.each for size in sizes), reverse=True)
+        self.spans = _Spans(leaf, axis)
+        each = self.spans.each
+        sizes = {key[0] for key in index if key[0] % each == 0 and key[0] < leaf.size}
+        self.widths = sorted((size // each for size in sizes), reverse=True)
         self.found: dict[tuple[int, int], Link | None] = {}
 
     def piece(self, start: int, stop: int) -> Link:
         """The link of a piece, its tensor open."""
-        block = self.leaf[(slice(None),) * self.axis + (slice(start, stop),)]
+        block = self.spans.of(start, stop)
         shape = block.squeeze(self.axis).shape if stop - start == 1 else block.shape
         return Link("", self.path, shape, part=(self.axis, start, stop))
 
     def link(self, start: int, stop: int) -> Link | None:
         if (start, stop) not in self.found:
-            piece = self.piece(start, stop)
-            self.found[start, stop] = _link(piece, piece.of(self.leaf), self.index, self.values)
+            piece, link = self.piece(start, stop), None
+            if self.spans.key(start, stop) in self.index:
+                link = _link(piece, piece.of(self.leaf), self.index, self.values)
+            self.found[start, stop] = link
         return self.found[start, stop]
 
     def whole(self) -> list[Link]:
@@ -197,17 +227,17 @@ class _Along:
                 start = gaps.pop()[0] if gaps and gaps[-1][1] == at else at
                 at += 1
                 gaps.append((start, at))
-        if not links or any(link.rows for link in links):
+        if not links:
             return []
         known = {link.torch for link in links}
         fits = [n for n, v in self.values.items() if n not in known and v.ndim == self._ndim(links)]
         for start, stop in gaps:
-            size = (stop - start) * self.each
+            size = (stop - start) * self.spans.each
             count = next((c for c in range(1, stop - start + 1) if (stop - start) % c == 0 and any(
                 self.values[name].size * c == size for name in fits)), 0)  # fmt: skip
             wide = (stop - start) // count if count else 0
             for begin in range(start, stop, wide) if wide else ():
-                here = [n for n in fits if self.values[n].size == wide * self.each]
+                here = [n for n in fits if self.values[n].size == wide * self.spans.each]
                 if not here:
                     return []
                 name = max(here, key=lambda name: sum(_ends(name, links[0].torch)))

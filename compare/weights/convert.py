@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from compare.errors import DiptychError, bad, some
+from compare.errors import DiptychError, bad, install, some
 from compare.weights import files, flax_files, torch_files
 from compare.weights.link import Path as LeafPath
 from compare.weights.map import WeightMap
+from compare.weights.projections import ASSUMED
 from compare.weights.shards import index_of
+from compare.weights.trees import placed
 
 TORCH, FLAX = "PyTorch", "Flax"
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Conversion:
       source, target: the frameworks, "PyTorch" or "Flax".
       read, written: tensors on either side.
       elements: numbers in the target.
+      changed: tensors that the way back does not give as they were: left out, summed, rounded.
       notes: what a careful reader wants to know.
     """
 
@@ -35,11 +39,13 @@ class Conversion:
     read: int
     written: int
     elements: int
+    changed: int = 0
     notes: list[str] = field(default_factory=list)
 
 
-def side(path: str | os.PathLike[str]) -> str:
-    """Whose checkpoint a file or folder is, by its suffix, or by its names where both have that.
+def side(path: str | os.PathLike[str], target: str | os.PathLike[str] = "") -> str:
+    """Whose checkpoint a file or folder is: by its suffix; by its names where both have that; and
+    where names do not tell, by the suffix of the target.
 
     Raises:
       DiptychError: neither's, or it cannot be read.
@@ -53,16 +59,22 @@ def side(path: str | os.PathLike[str]) -> str:
     if suffix in (".pt", ".pth", ".bin"):
         return TORCH
     if suffix == ".safetensors":
-        return _side_of(files.read_safetensors(path))
+        return _side_of(files.read_safetensors(path), target)
     files.existing_file(path)
     known = ".pt .pth .bin .safetensors (PyTorch), .msgpack .safetensors or an Orbax folder (Flax)"
     raise bad(path, f"{suffix or 'no suffix'} is no checkpoint", f"there are {known}")
 
 
-def _side_of(found: files.SafeTensors) -> str:
-    if any("/" in name for name in found.tensors):
+def _side_of(found: files.SafeTensors, target: str | os.PathLike[str]) -> str:
+    if any("/" in name for name in found.tensors) or found.metadata.get("format") == "flax":
         return FLAX
-    return FLAX if found.metadata.get("format") == "flax" else TORCH
+    if found.metadata.get("format") == "pt":
+        return TORCH
+    ends = {name.rpartition(".")[2] for name in found.tensors}
+    if ends & {"kernel", "embedding", "scale"}:
+        return FLAX
+    only_torch = set(torch_files.TORCH_SUFFIXES) - set(flax_files.FLAX_SUFFIXES)
+    return FLAX if Path(target).suffix.lower() in only_torch else TORCH
 
 
 def convert(
@@ -71,6 +83,7 @@ def convert(
     target: str | os.PathLike[str],
     *,
     force: bool = False,
+    dtype: str | None = None,
 ) -> Conversion:
     """Converts a checkpoint of one framework into one of the other.
 
@@ -79,38 +92,55 @@ def convert(
       source: the checkpoint, see `side`.
       target: of the other framework, its format by its suffix.
       force: replace what is there.
+      dtype: of the numbers that are written, where it is to be another than that of the source:
+        one of `DTYPES`. Integers stay as they are.
 
     Raises:
       DiptychError: the file is not a checkpoint of this twin, or the target exists or cannot be
         written. Nothing is written then.
     """
-    kind = side(source)
+    if dtype not in (None, *DTYPES):
+        raise bad("--dtype", f"{dtype} is no type to write", f"give one of {' '.join(DTYPES)}")
+    kind = side(source, target)
     _target(kind, source, target, force)
     notes: list[str] = []
+    read: Mapping[Any, np.ndarray]
+    made: Mapping[Any, np.ndarray]
     if kind == TORCH:
         state = torch_files.read_torch(source, notes)
         found = weights()
         leaves = to_flax(found, state, str(source), notes)
-        tree: dict[str, Any] = {}
-        for path, leaf in leaves.items():
-            node = tree
-            for part in path[:-1]:
-                node = node.setdefault(part, {})
-            node[path[-1]] = leaf
-        flax_files.write_flax(target, tree)
-        read, written = state, leaves
+        read, made = state, {found.keys.get(path[1:], path): v for path, v in leaves.items()}
     else:
-        flat = _flat(flax_files.read_flax(source))
+        flat = _flat(flax_files.read_flax(source, notes))
         found = weights()
-        result = to_torch(found, flat, str(source), notes)
-        torch_files.write_torch(target, result)
-        read, written = flat, result
+        flat = placed((link.jax for link in found.links), flat, str(source), notes)
+        read, made = flat, to_torch(found, flat, str(source), notes)
+    uncounted = {line.partition(":")[0] for line in found.uncounted}
+    changed: set[Any] = set()
+    if kind == TORCH:
+        changed = {found.keys.get(x.jax[1:], x.jax) for x in found.links if x.adds}
+        changed |= uncounted & {*read}
+    if dtype:
+        made, rounded = _cast(made, dtype)
+        size = f"{sum(rounded.values())} numbers rounded" if rounded else "every number exact"
+        notes.append(f"written as {dtype}, {size}")
+        changed |= {*rounded}
+    if kind == TORCH:
+        flax_files.write_flax(target, _nested(made))
+    else:
+        torch_files.write_torch(target, {str(name): array for name, array in made.items()})
+    cut = [link for link in found.links if link.how.endswith(ASSUMED)]
+    packed = dict.fromkeys(x.torch if x.rows else "/".join(x.jax[1:]) for x in cut)
+    if packed:
+        notes.append(f"{some(packed)} cut in the order that the name says: diptych check proves it")
     strange = [name for name, array in read.items() if not _finite(array)]
     if strange:
         names = ["/".join(n) if isinstance(n, tuple) else n for n in strange]
         notes.append(f"NaN or infinity in {some(names)}, kept as it is")
-    sizes = sum(array.size for array in written.values())
-    return Conversion(kind, FLAX if kind == TORCH else TORCH, len(read), len(written), sizes, notes)
+    sizes = sum(array.size for array in made.values())
+    other = FLAX if kind == TORCH else TORCH
+    return Conversion(kind, other, len(read), len(made), sizes, len(changed), notes)
 
 
 def to_flax(
@@ -122,7 +152,19 @@ def to_flax(
       DiptychError: `state` is not one of this model's.
     """
     counters = {line.partition(":")[0] for line in found.uncounted}
+    state = dict(state)
+    for alias, name in found.aliases.items():  # who saves tied tensors once chooses a name
+        if name not in state and alias in state:
+            state[name] = state[alias]
+            notes.append(f"{name} is taken from {alias}: they are one tensor in the model")
     found.check_state(state, source)
+    kinds: dict[LeafPath, np.dtype] = {}
+    for link in found.links:
+        one, two = kinds.setdefault(link.jax, state[link.torch].dtype), state[link.torch].dtype
+        if one != two:
+            both = f"{one} and {two}"
+            where = "/".join(link.jax)
+            raise DiptychError(f"{source}: {where} is made of {both}; give them one dtype")
     for alias, name in found.aliases.items():
         if alias in state and not _equal(state[alias], state[name]):
             raise DiptychError(
@@ -142,7 +184,7 @@ def to_flax(
 def to_torch(
     found: WeightMap, leaves: Mapping[LeafPath, np.ndarray], source: str, notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """A state dict, in the model's own order, from Flax leaves by path.
+    """A state dict, in the model's own order with tied names last, from Flax leaves by path.
 
     Raises:
       DiptychError: `leaves` are not this model's, or several that make one tensor differ in dtype.
@@ -160,7 +202,9 @@ def to_torch(
             link.taken(state[link.torch])[...] = 0
     alone = dict.fromkeys(link.torch for link in found.links if link.adds)
     if alone:
-        notes.append(f"{some(alone)} set to 0 where Flax has one bias for two")
+        notes.append(
+            f"{some(alone)} set to 0 where Flax has one bias for two: the other has the sum"
+        )
     for alias, name in found.aliases.items():
         state[alias] = state[name]
     counters = [line.partition(":")[0] for line in found.uncounted]
@@ -186,6 +230,35 @@ def _target(kind: str, source: Any, target: Any, force: bool) -> None:
             raise bad(target, "is the source itself", "give another name")
         if not force:
             raise bad(target, "exists", "give another name, or --force")
+
+
+def _cast(made: Mapping[Any, np.ndarray], dtype: str) -> tuple[dict[Any, Any], dict[Any, int]]:
+    """Tensors in another type, and how many numbers of each are rounded, where any are."""
+    wanted = files.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
+    if wanted is None:
+        raise bad("--dtype", "bfloat16 needs ml_dtypes", f"install it with: {install('ml_dtypes')}")
+    cast, rounded = {}, {}
+    for name, array in made.items():
+        if array.dtype.kind in "biuc" or array.dtype == wanted:
+            cast[name] = array
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast[name] = array.astype(wanted)
+            back = cast[name].astype(array.dtype)
+            apart = int(np.count_nonzero((back != array) & ~(np.isnan(back) & np.isnan(array))))
+        if apart:
+            rounded[name] = apart
+    return cast, rounded
+
+
+def _nested(leaves: Mapping[Any, np.ndarray]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = leaf
+    return tree
 
 
 def _flat(tree: Mapping[str, Any], above: LeafPath = ()) -> dict[LeafPath, np.ndarray]:

@@ -23,13 +23,17 @@ from compare.weights.checkpoints import (
     suffix_of,
 )
 from compare.weights.files import unwritable
+from compare.weights.trees import unwrapped
 
 FLAX_SUFFIXES = (".safetensors", ".msgpack", ".orbax", "")
 _EMPTY = "diptych_empty"  # where an Orbax folder keeps the arrays that Orbax cannot store
 
 
-def read_flax(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_flax(path: str | os.PathLike[str], notes: list[str] | None = None) -> dict[str, Any]:
     """Reads Flax variables.
+
+    Of a training checkpoint the weights are taken, which adds a line to `notes`. A list is a dict
+    of its indices; a name with slashes is several.
 
     Returns:
       The nested dict of the variables, its leaves NumPy arrays that own their memory.
@@ -42,11 +46,10 @@ def read_flax(path: str | os.PathLike[str]) -> dict[str, Any]:
         leaves = [(tuple(name.split("/")), value) for name, value in read_safetensors(path).items()]
         return _nest(path, leaves)
     tree = _read_msgpack(path) if suffix == ".msgpack" else _read_orbax(path)
-    leaves = list(_leaves(path, tree))
+    leaves = list(_leaves(path, unwrapped(tree, [] if notes is None else notes)))
     not_empty(path, leaves)
-    return _nest(
-        path, [(names, array_of(path, "/".join(names), leaf).copy()) for names, leaf in leaves]
-    )
+    arrays = [(names, array_of(path, "/".join(names), leaf).copy()) for names, leaf in leaves]
+    return _nest(path, [(tuple("/".join(names).split("/")), leaf) for names, leaf in arrays])
 
 
 def write_flax(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> Path:
@@ -191,19 +194,20 @@ def _quiet() -> Iterator[None]:
 def _leaves(
     path: Any, tree: Any, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(tree, list | tuple) and above:
+        tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping):
-        if not above or isinstance(tree, list | tuple):
-            where = f"{'/'.join(above)!r} is" if above else "holds"
-            what = f"{where} a {type(tree).__name__}, not a dict of arrays"
+        if not above:
+            what = f"holds a {type(tree).__name__}, not a dict of arrays"
             raise bad(path, what, "give a model's variables")
         yield above, tree
         return
     if len(above) > 100:
         raise bad(path, "is nested more than 100 deep", "give a model's variables")
     for key, value in tree.items():
-        if not isinstance(key, str) or not key or "/" in key:
+        if not isinstance(key, str | int) or key == "":
             raise bad(path, f"{key!r} cannot be a name in Flax variables", "rename it")
-        yield from _leaves(path, value, (*above, key))
+        yield from _leaves(path, value, (*above, str(key)))
 
 
 def _nest(path: Any, leaves: list[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:

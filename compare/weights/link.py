@@ -219,6 +219,8 @@ def _link(name: str, leaf: Leaf, path: Path, shape: tuple[int, ...], layer: str 
         return Link(name, path, shape, how=f"{leaf.layer or 'Embedding'} -> embedding, as it is")
     if path[-1] != "kernel" or rank < 2:
         return Link(name, path, shape)
+    if leaf.layer == "Conv1D" and rank == 2:  # that of transformers: a matrix (in, out)
+        return Link(name, path, shape, how="Conv1D -> kernel, as it is")
     perm = (*range(2, rank), 1, 0)
     kind = leaf.layer or ("Linear" if rank == 2 else f"Conv{rank - 2}d")
     how = f"{kind} -> kernel, axes {perm}"

@@ -49,6 +49,8 @@ class WeightMap:
       ignored: what is left out: PyTorch's names, and JAX's leaves with their shapes.
       lacking: PyTorch's names that have no counterpart and need one.
       exact: PyTorch's names whose leaves `Twin(rename=...)` names.
+      keys: where the user's own tree has a leaf, by its path without the collection; a path that
+        is not among them is where it says.
     """
 
     links: list[Link]
@@ -62,6 +64,7 @@ class WeightMap:
     ignored: dict[Any, tuple[int, ...]] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
     exact: list[str] = field(default_factory=list)
+    keys: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -112,7 +115,8 @@ class WeightMap:
                 leaves[path] = np.asarray(value, order="C")
             elif link.adds:  # in float64, or the sum would be rounded
                 leaves[path] = leaves[path].astype(np.float64)
-                link.of(leaves[path])[...] += value
+                here = link.of(leaves[path])
+                np.add(here, value, out=here, where=value != 0)  # -0 stays -0
             else:
                 if path not in leaves:
                     leaves[path] = np.zeros(self.parted[path], value.dtype)

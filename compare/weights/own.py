@@ -10,7 +10,7 @@ import numpy as np
 from compare.weights import by_value
 from compare.weights.link import Link, Path
 from compare.weights.map import WeightMap, shown
-from compare.weights.relation import Relation, relation, same, telling
+from compare.weights.relation import Relation, alike, moved, relation, same, telling
 
 # Relations of the right tensor's own values.
 OF = ("transposed flipped reshaped reordered rounded scaled shifted elementwise part").split()
@@ -43,7 +43,7 @@ class Own:
             if link.jax not in self.given:
                 return True
             ours, theirs = self.values[link.torch], self.given[link.jax]
-            return same(np.sort(ours, axis=None), np.sort(theirs, axis=None))
+            return alike(ours, theirs)
 
         return [link for link in links if same_numbers(link)]
 
@@ -135,7 +135,7 @@ def _found(
             if same(value, theirs):
                 kind = "rows" if other.torch == link.torch else "another"
                 return Relation(kind, other.source, value)
-            turned = relation(value, theirs)
+            turned = moved(value, theirs)
             if turned and turned.kind in ("transposed", "flipped", "reordered"):
                 return Relation("another", f"{other.source}, {turned.text}", turned.value)
     return found

@@ -32,3 +32,21 @@ def test_convert_by_configuration(tmp_path, capsys):
     line = ["convert", "foundations/mlp", str(tmp_path / "one.pt"), target, "-q"]
     assert main([*line, "--config", "hidden=()", "--config", "out_features=3"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_not_exact_is_in_the_line(tmp_path, capsys):
+    target = str(tmp_path / "a.msgpack")
+    values = torch_files.read_torch("good.pt")
+    values["layers.0.bias"] = values["layers.0.bias"] / 3
+    torch_files.write_torch(tmp_path / "third.pt", values)
+    line = ["convert", "foundations/mlp", str(tmp_path / "third.pt"), target, "--small"]
+    assert main(line) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("bit for bit")
+    assert main([*line, "--force", "--dtype", "float16"]) == 0
+    out = capsys.readouterr().out
+    assert "6 Flax tensors, bit for bit but for 1" in out
+    assert "written as float16, 32 numbers rounded" in out
+    assert main([*line, "--force", "--dtype", "float12"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0
+    assert "float12" in error

@@ -1,6 +1,8 @@
 """Checkpoints from one framework to the other and back: the same bits, or one clear line."""
 
+import dataclasses
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from flax import linen
 from torch import nn
 
-from compare import Image, Tokens, Twin
+from compare import Array, Image, Tokens, Twin
 from compare.discover import catalogue, find
 from compare.errors import DiptychError
 from compare.ladder.weight_map import weight_map
@@ -170,6 +172,110 @@ def test_tied_weights_are_one_tensor_there_and_two_names_here(tmp_path):
     with pytest.raises(DiptychError, match=r"out\.weight and embed\.weight are one tensor"):
         convert(TIED, tmp_path / "apart.pt", tmp_path / "apart.msgpack")
     assert not (tmp_path / "apart.msgpack").exists()
+
+
+class TorchTiedLate(TorchTied):
+    """The head is registered first: the name that the file lacks carries the tensor."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.out = nn.Linear(4, 7, bias=False)
+        self.embed = nn.Embedding(7, 4)
+        self.out.weight = self.embed.weight
+
+
+@pytest.mark.parametrize("model", [TorchTied, TorchTiedLate])
+@pytest.mark.parametrize("kept", ["embed.weight", "out.weight"])
+def test_tied_weights_may_be_stored_once(model, kept, tmp_path):
+    twin = dataclasses.replace(TIED, torch=model)
+    value = np.random.default_rng(0).standard_normal((7, 4), np.float32)
+    torch_files.write_torch(tmp_path / "one.safetensors", {kept: value})
+    convert(twin, tmp_path / "one.safetensors", tmp_path / "two.msgpack")
+    tree = flax_files.read_flax(tmp_path / "two.msgpack")
+    assert same_bits(tree["params"]["embed"]["embedding"], value)
+    convert(twin, tmp_path / "two.msgpack", tmp_path / "three.pt")
+    back = torch_files.read_torch(tmp_path / "three.pt")
+    assert back.keys() == {"embed.weight", "out.weight"}
+    assert all(same_bits(array, value) for array in back.values())
+    torch_files.write_torch(tmp_path / "none.pt", {"other.weight": value})
+    with pytest.raises(DiptychError, match="lacks"):
+        convert(twin, tmp_path / "none.pt", tmp_path / "none.msgpack")
+
+
+class TorchLSTM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+class FlaxLSTM(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.RNN(linen.OptimizedLSTMCell(3, name="rnn"))(x)
+
+
+LSTM = Twin(torch=TorchLSTM, jax=FlaxLSTM, inputs={"x": Array((2, 5, 4))}, name="lstm")
+
+
+def test_a_sum_of_two_biases_is_said_and_comes_back_as_one(tmp_path):
+    torch.manual_seed(0)
+    model = LSTM.build("torch")
+    torch.save(model.state_dict(), tmp_path / "one.pt")
+    there = convert(LSTM, tmp_path / "one.pt", tmp_path / "two.msgpack")
+    assert there.changed == 4
+    assert any("rnn/hi/bias is rnn.bias_ih_l0 + rnn.bias_hh_l0" in note for note in there.notes)
+    back = convert(LSTM, tmp_path / "two.msgpack", tmp_path / "three.pt")
+    assert back.changed == 0
+    assert any("rnn.bias_ih_l0 set to 0" in note for note in back.notes)
+    one, three = (torch_files.read_torch(tmp_path / name) for name in ("one.pt", "three.pt"))
+    assert not three["rnn.bias_ih_l0"].any()
+    np.testing.assert_array_equal(
+        three["rnn.bias_hh_l0"], one["rnn.bias_ih_l0"] + one["rnn.bias_hh_l0"]
+    )
+    again = LSTM.build("torch")
+    again.load_state_dict({name: torch.from_numpy(array) for name, array in three.items()})
+    x = torch.randn(2, 5, 4)
+    torch.testing.assert_close(again(x), model(x))
+    three["rnn.bias_hh_l0"] = one["rnn.bias_hh_l0"]  # one of the two alone is another network
+    again.load_state_dict({name: torch.from_numpy(array) for name, array in three.items()})
+    assert not torch.allclose(again(x), model(x), atol=1e-3)
+    tree = flax_files.read_flax(tmp_path / "two.msgpack")
+    tree["params"]["rnn"]["hi"]["bias"][0] = -0.0
+    flax_files.write_flax(tmp_path / "zero.msgpack", tree)
+    convert(LSTM, tmp_path / "zero.msgpack", tmp_path / "zero.pt")
+    convert(LSTM, tmp_path / "zero.pt", tmp_path / "again.msgpack")
+    found = flax_files.read_flax(tmp_path / "again.msgpack")["params"]["rnn"]["hi"]["bias"]
+    assert same_bits(found, tree["params"]["rnn"]["hi"]["bias"])
+
+
+def test_tensors_that_make_one_leaf_are_of_one_type(tmp_path):
+    values = state(LSTM) | {"rnn.bias_ih_l0": np.ones(12, ml_dtypes.bfloat16)}
+    torch_files.write_torch(tmp_path / "one.pt", values)
+    with pytest.raises(DiptychError, match=r"made of (float32 and bfloat16|bfloat16 and float32)"):
+        convert(LSTM, tmp_path / "one.pt", tmp_path / "two.msgpack")
+    assert not (tmp_path / "two.msgpack").exists()
+
+
+def test_another_type_is_written_where_it_is_asked_for(tmp_path):
+    twin = find("foundations/mlp:MLP")[0]
+    rng = np.random.default_rng(0)
+    values = {name: rng.standard_normal(v.shape, np.float32) for name, v in state(twin).items()}
+    torch_files.write_torch(tmp_path / "one.pt", values)
+    down = convert(twin, tmp_path / "one.pt", tmp_path / "two.msgpack", dtype="bfloat16")
+    assert down.changed == len(values)
+    assert any(re.match(r"written as bfloat16, \d+ numbers rounded", n) for n in down.notes)
+    up = convert(twin, tmp_path / "two.msgpack", tmp_path / "three.pt", dtype="float32")
+    assert up.changed == 0
+    assert "written as float32, every number exact" in up.notes
+    found = torch_files.read_torch(tmp_path / "three.pt")
+    rounded = {n: v.astype(ml_dtypes.bfloat16).astype(np.float32) for n, v in values.items()}
+    assert same(found, rounded)
+    assert not same(found, values)
+    with pytest.raises(DiptychError, match="int8 is no type to write"):
+        convert(twin, tmp_path / "one.pt", tmp_path / "four.msgpack", dtype="int8")
 
 
 class FlaxNorm(linen.Module):

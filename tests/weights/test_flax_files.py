@@ -80,7 +80,7 @@ FLAX = {
     "msgpack no tree": ("x.msgpack", msgpack(np.ones(3)), "holds a ndarray"),
     "msgpack number": ("x.msgpack", msgpack({"params": {"w": 1}}), "'params/w'"),
     "msgpack nothing": ("x.msgpack", msgpack({"params": {}}), "no tensors"),
-    "msgpack slash": ("x.msgpack", msgpack({"a/b": np.ones(1)}), "'a/b'"),
+    "msgpack slashes": ("x.msgpack", msgpack({"a//b": np.ones(1)}), "'a//b'"),
     "name inside a name": (
         "x.safetensors",
         lambda p: save_file({"a": np.ones(1), "a/b": np.ones(1)}, p),

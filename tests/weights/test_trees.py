@@ -148,3 +148,32 @@ def test_layers_stacked_on_an_axis(model: Scanned, verdict: str):
     stacked = np.stack([state[f"layers.{i}.weight"].T for i in range(3)], model.axis)
     np.testing.assert_array_equal(leaf, stacked)
     assert find(twin).verdict == verdict
+
+
+def test_leaves_of_16_bits_are_known_by_their_values():
+    """Under names that pair nothing; that they are rounded is said, and what else is wrong."""
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 4), nn.Linear(4, 4)
+    model = nn.Sequential(*layers)
+
+    def params(first: int) -> Any:
+        made = [
+            {
+                "w": jnp.asarray(layer.weight.detach().numpy().T, jnp.bfloat16),
+                "b": jnp.asarray(layer.bias.detach().numpy(), jnp.bfloat16),
+            }
+            for layer in (layers[first], layers[1])
+        ]
+        return {"layers": made}
+
+    def apply(params, x):
+        for layer in params["layers"]:
+            x = x @ layer["w"] + layer["b"]
+        return x
+
+    right = Pair(Twin(torch=model, jax=(apply, params(0)), inputs=INPUTS))
+    assert not right.weights.differences
+    assert {str(slip.relation and slip.relation.kind) for slip in right.given.slips} == {"rounded"}
+    wrong = Pair(Twin(torch=model, jax=(apply, params(1)), inputs=INPUTS))
+    _ = wrong.weights
+    assert any("never loaded" in s.line or "1." in s.line for s in wrong.given.slips)
