@@ -87,7 +87,7 @@ def keys(model: Any) -> dict[Path, Path]:
     """Where an (apply, variables) pair has its leaves, by their paths without the collection."""
     if not isinstance(model, tuple):
         return {}
-    flat, _ = jax.tree_util.tree_flatten_with_path(model[1], is_leaf=lambda x: isinstance(x, BOXES))
+    flat, _ = jax.tree_util.tree_flatten_with_path(model[1], is_boxed)
     above = 1 if collected(model[1]) else 0
     return {path_of(k)[above:]: tuple(map(key_name, k)) for k, _ in flat}
 
