@@ -9,7 +9,7 @@ import numpy as np
 
 from compare.differences.catalogue import Difference, Edit, Site, catalogue
 from compare.finder.found import Cause
-from compare.finder.replay import compared
+from compare.finder.replay import compared, unmasked
 from compare.share import to_numpy
 
 
@@ -27,11 +27,20 @@ def cause(sites: Iterable[Site]) -> tuple[Cause | None, list[str]]:
                 value = _value(edit)
                 if value is None or value.shape != site.theirs.shape or _is_idle(value, site.ours):
                     continue
-                before, _ = compared(site.ours, site.theirs)
-                after, same = compared(value, site.theirs)
+                before, _ = compared(*_but_for_fills(site.ours, site))
+                after, same = compared(*_but_for_fills(value, site))
                 if same:
                     return Cause(difference, edit, before, after), tried
     return None, list(dict.fromkeys(tried))
+
+
+def _but_for_fills(value: np.ndarray, site: Site) -> tuple[np.ndarray, np.ndarray]:
+    """A value and JAX's without what is masked on both, unless nothing else differs: whether -1e9
+    or -inf is filled in is then no matter.
+    """
+    if compared(*unmasked(site.ours, site.theirs))[1]:
+        return value, site.theirs
+    return unmasked(value, site.theirs)
 
 
 def _is_idle(value: np.ndarray, ours: np.ndarray) -> bool:
