@@ -41,7 +41,8 @@ def find(pair: Pair, progress: Callable[[str], None] = lambda _: None) -> Found:
     (result,) = ladder.run((), seeking=True)
     found = Found(result, lint=hints)
     if result.verdict != V.DIVERGED:
-        compiled(pair, found, progress)
+        if not pair.weights.unfilled:
+            compiled(pair, found, progress)
         return found
     judge = ladder.judges["xla:cpu"]
     replay, replayed = Replay(pair, judge, progress), None

@@ -75,7 +75,9 @@ class Ladder:
         """
         for name, judge in self.judges.items():
             self._weights(name, judge.result)
-        able = seeking and not set(self.pair.weights.unfilled) - self.pair.given.alone.keys()
+        weights = self.pair.weights
+        able = seeking and not set(weights.unfilled) - self.pair.given.alone.keys()
+        able &= not weights.undecided
         ready = {
             name: judge
             for name, judge in self.judges.items()
@@ -112,7 +114,8 @@ class Ladder:
             stage.applicable = False  # the same tensors, nothing is carried over
             return
         weights = self.pair.weights
-        stage.findings += [(V.DIVERGED, text) for text in weights.differences]
+        missing = V.INCONCLUSIVE if weights.undecided else V.DIVERGED
+        stage.findings += [(missing, text) for text in weights.differences]
         stage.findings += [(V.DIVERGED, slip.line) for slip in self.pair.given.slips]
         stage.applicable = bool(weights.links or stage.findings)
         stage.findings += [(V.DIVERGED, _met(*each)) for each in weights.summed.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -183,20 +184,24 @@ def build(
             met_at = {(place_of(link.torch)[0], link.jax[1:-1]) for link in (*links, *ordered)}
             found, unclear = by_order(ours, theirs, kinds, met_at, order(), allowed)
             ordered += found
+    unlike = bool(differences)  # by what is known
     differences += unclear
     paired = {link.torch for link in ordered}
     links += ordered
     met |= {link.jax: link.torch for link in ordered}
+    unpaired = 0  # elements, PyTorch's less JAX's
     for name, line in lacking.items():
         if name in paired:
             continue
         if leaves[name].trains or place_of(name)[1] in LEAVES:
             differences.append(line)
+            unpaired += math.prod(leaves[name].shape)
         else:  # what it holds, the forward passes show
             uncounted.append(f"{name}: a buffer that no layer of a library has, a constant in JAX")
     for path in shapes:
         if path not in met:
             differences.append(f"{'/'.join(path[1:])} {shapes[path]} has no counterpart in PyTorch")
+            unpaired -= math.prod(shapes[path])
     if bare:
         links = [
             link if leaves[link.torch].trains else replace(link, jax=("buffers", *link.jax[1:]))
@@ -222,6 +227,7 @@ def build(
         parted,
         exact=exacts,
         lacking=_lacking(leaves, links, uncounted),
+        undecided=bool(differences) and not unlike and not unpaired,
     )
 
 

@@ -48,6 +48,8 @@ class WeightMap:
       parted: the shapes of JAX's leaves that several tensors make.
       ignored: what is left out: PyTorch's names, and JAX's leaves with their shapes.
       lacking: PyTorch's names that have no counterpart and need one.
+      undecided: whether what has no counterpart is as many numbers on both sides, so that it may
+        be only the names that differ.
       exact: PyTorch's names whose leaves `Twin(rename=...)` names.
       keys: where the user's own tree has a leaf, by its path without the collection; a path that
         is not among them is where it says.
@@ -64,6 +66,7 @@ class WeightMap:
     ignored: dict[Any, tuple[int, ...]] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
     exact: list[str] = field(default_factory=list)
+    undecided: bool = False
     keys: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
