@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from compare.study.lessons import parts
+from compare.study.cells import load
 from compare.weights.files import write_atomic
 
 HERE = Path(__file__).parent
@@ -42,24 +42,25 @@ def run(script: str, out: Path | None) -> dict[str, dict]:
         line = [sys.executable, str(HERE.parent / script), "--json", str(path)]
         figures = ["--out", str(out / Path(script).parent.name)] if out else []
         done = subprocess.run(line + figures, check=False)
-        found = json.loads(path.read_text()) if path.exists() else []
+        found = json.loads(path.read_text())["lessons"] if path.exists() else []
     if done.returncode not in (0, 1):
         print(f"{script}: exit {done.returncode}", file=sys.stderr)
-    return {each["cell"]: each for each in found}
+    return {each["lesson"]: each for each in found}
 
 
 def rooms(script: str, cell: str) -> list[str]:
-    """The mirrored files that a cell uses: those whose names it has from the set-up's imports."""
-    head, cells = parts((HERE.parent / script).read_text(encoding="utf-8"))
-    homes = {}
-    for node in ast.walk(ast.parse(head)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxnn."):
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                file = whole if (HERE.parent / f"{whole.replace('.', '/')}.py").exists() else ""
-                home = (file or node.module or "").removeprefix("jaxnn.").replace(".", "/")
-                homes[alias.asname or alias.name] = home
-    used = {node.id for node in ast.walk(ast.parse(cells[cell])) if isinstance(node, ast.Name)}
+    """The mirrored files that a lesson uses: those whose names it has from its imports."""
+    homes, used = {}, set()
+    for each in load(HERE.parent / script).code(cell):
+        nodes = list(ast.walk(ast.parse(each.text)))
+        used |= {node.id for node in nodes if isinstance(node, ast.Name)}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxnn."):
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    file = whole if (HERE.parent / f"{whole.replace('.', '/')}.py").exists() else ""
+                    home = (file or node.module or "").removeprefix("jaxnn.").replace(".", "/")
+                    homes[alias.asname or alias.name] = home
     return sorted({home for name, home in homes.items() if name in used})
 
 
