@@ -28,6 +28,7 @@ COMMANDS = (
     "capture",
     "diff",
     "convert",
+    "notebook",
     "doctor",
     "report",
     "bench",

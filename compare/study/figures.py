@@ -40,7 +40,7 @@ def bars(axis: Any, names: Any, jax: Any, torch: Any) -> None:
     axis.barh(places + 0.2, torch, 0.4, color="C1", label="PyTorch")
     axis.set_yticks(places, list(names))
     axis.invert_yaxis()
-    axis.legend(fontsize=9)
+    axis.legend(fontsize=9, loc="lower right")
 
 
 def picture(axis: Any, image: Any, title: str, **how: Any) -> None:

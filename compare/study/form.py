@@ -42,6 +42,9 @@ def faults(script: Script) -> list[str]:
     for part in script.lessons.values():
         each = [*_lesson_faults(part), *_foreign_faults(part.cells, script.head)]
         found += [f"{part.name}: {line}" for line in each]
+    names = [name for part in script.lessons.values() for name in _own(part)]
+    if again := sorted({name for name in names if names.count(name) > 1}):
+        found.append(f"lessons define the same names: {', '.join(again)}")
     return found
 
 
@@ -66,6 +69,11 @@ def _lesson_faults(part: Part) -> Iterator[str]:
     if not _within(count := sum(_filled(cell) + 1 for cell in part.cells), "lesson"):
         yield f"has {count} lines; {_bounds('lesson')}"
     yield from _ending_faults(last.text)
+
+
+def _own(part: Part) -> set[str]:
+    """The names that the sides of a lesson define."""
+    return {name for side in SIDES for cell in part.of(side) for name in _defined(cell)}
 
 
 def _foreign_faults(cells: list[Cell], head: Sequence[Cell] = ()) -> Iterator[str]:

@@ -20,7 +20,7 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,7 @@ from compare.capture.distance import distance, norm
 from compare.data.batches import epochs
 from compare.errors import DiptychError
 from compare.ladder.verdict import RELATIVE
-from compare.study.sides import Images, Steps, Weights, carried, gathered, laid_out
+from compare.study.sides import Images, Steps, Weights, carried, gathered, laid_out, stacked
 
 WIDTH, DPI = 8.0, 100  # inches and dots per inch: 800 pixels
 NAMED = 8  # comparisons that are named where a lesson says what it held equal
@@ -91,8 +91,14 @@ class Lesson:
         """Whether to run at full length (`--full`)."""
         return self.options.full
 
-    def weights(self, jax: Any, torch: Callable[[], Any], *inputs: np.ndarray) -> Weights:
-        """The same starting weights for both sides, drawn by PyTorch's initialisation from `rng`.
+    def weights(
+        self,
+        jax: Any,
+        torch: Callable[[], Any],
+        *inputs: np.ndarray,
+        rename: Mapping[str, str] | None = None,
+    ) -> Weights:
+        r"""The same starting weights for both sides, drawn by PyTorch's initialisation from `rng`.
 
         `run` hands JAX's function variables for `net.apply`, and PyTorch's a state for
         `net.load_state_dict`.
@@ -102,8 +108,10 @@ class Lesson:
           torch: a class or function that makes PyTorch's.
           inputs: an example of what the networks take; images are (N, C, H, W), and Flax's module
             is given them as (N, H, W, C).
+          rename: where the layers have other names: patterns of PyTorch's, such as
+            `r"layers\.(\d+)"`, and what Flax calls them, `r"Dense_\1"`.
         """
-        return Weights(jax, torch, int(self.rng.integers(2**63)), *inputs)
+        return Weights(jax, torch, int(self.rng.integers(2**63)), *inputs, rename=rename)
 
     def images(self, array: np.ndarray) -> Images:
         """Images (N, C, H, W) for `run` and `batches`: JAX is given them with channels last."""
@@ -149,7 +157,7 @@ class Lesson:
                 ours = ours | {"weights": named}
                 theirs = theirs | {"weights": {name: theirs["weights"][name] for name in named}}
         theirs = gathered(theirs)
-        ours = laid_out(gathered(ours), theirs)
+        ours, theirs = stacked(laid_out(gathered(ours), theirs)), stacked(theirs)
         self("", ours, theirs, limit)
         return ours, theirs
 
@@ -211,7 +219,7 @@ class Lesson:
         }
 
     def report(self) -> None:
-        """Prints the table, what was held equal, what failed, and the figure's path, for people."""
+        """Prints, for people, the table, what was held equal, and what failed."""
         from compare.report.styled import Text
         from compare.report.terminal import make_console
 
@@ -232,8 +240,6 @@ class Lesson:
                 console.print(Text(f"  holds: {claim}"))
         for failure in self.failures:
             console.print(Text(f"  {failure}", "bold red"))
-        if self.figure:
-            console.print(Text(f"  figure: {self.figure}"))
 
     def close(self) -> None:
         """Saves the figure, or shows it where the lesson runs in a notebook."""

@@ -65,6 +65,8 @@ def _main(path: Path) -> int:
         if each is None and not error:
             print(f"{name}: the cell has no lesson of its name", file=sys.stderr)
         broken = broken or error or each is None or bool(each.failures)
+        if each is not None and each.figure:
+            print(f"  figure: {each.figure}")
         print(f"  {time.perf_counter() - began:.1f} s\n", flush=True)
         if each is not None:
             found.append({"title": title, **each.result(), "cells": printed})

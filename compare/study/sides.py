@@ -11,7 +11,7 @@ from compare.layout import align, channels_last
 from compare.report.terminal import tracked
 from compare.share import to_jax, to_numpy, to_torch
 
-__all__ = ["Images", "Steps", "Weights", "carried", "gathered", "laid_out"]
+__all__ = ["Images", "Steps", "Weights", "carried", "gathered", "laid_out", "stacked"]
 ACROSS: dict[str, Callable[[np.ndarray], Any]] = {"jax": to_jax, "torch": to_torch}
 NAMES = {"jax": "JAX", "torch": "PyTorch"}
 
@@ -64,15 +64,23 @@ class Weights:
       jax, torch: functions or classes that make the networks; a Linen module may be given itself.
       seed: what PyTorch's initialisation draws from.
       inputs: an example of what the networks take; images are (N, C, H, W), Flax's (N, H, W, C).
+      rename: patterns of PyTorch's names, and what stands in their place on Flax's side.
     """
 
-    def __init__(self, jax: Any, torch: Callable[[], Any], seed: int, *inputs: np.ndarray) -> None:
+    def __init__(
+        self,
+        jax: Any,
+        torch: Callable[[], Any],
+        seed: int,
+        *inputs: np.ndarray,
+        rename: Mapping[str, str] | None = None,
+    ) -> None:
         from compare.capture.torch_model import construct, values
         from compare.ladder.weight_map import weight_map
         from compare.twin import Twin
 
         example = {f"input{place}": array for place, array in enumerate(inputs)}
-        twin = Twin(torch=torch, jax=jax, inputs=example)
+        twin = Twin(torch=torch, jax=jax, inputs=example, rename=rename or {})
         self.map = weight_map(twin)
         self.state = values(construct(twin, seed).double())
 
@@ -107,15 +115,23 @@ def carried(value: Any, side: str) -> Any:
 
 
 def gathered(value: Any) -> Any:
-    """What a side returned as NumPy's arrays; a list of equal shapes becomes one array."""
+    """What a side returned, with NumPy's arrays."""
     if isinstance(value, Mapping):
         return {name: gathered(each) for name, each in value.items()}
     if isinstance(value, (tuple, list)):
-        found = [gathered(each) for each in value]
-        alike = {np.shape(each) for each in found if isinstance(each, np.ndarray)}
-        alone = all(isinstance(each, np.ndarray) for each in found)
-        return np.stack(found) if found and alone and len(alike) == 1 else found
+        return [gathered(each) for each in value]
     return to_numpy(value)
+
+
+def stacked(value: Any) -> Any:
+    """The same, with one array in place of every list of arrays of one shape."""
+    if isinstance(value, dict):
+        return {name: stacked(each) for name, each in value.items()}
+    if isinstance(value, list):
+        found = [stacked(each) for each in value]
+        alone = bool(found) and all(isinstance(each, np.ndarray) for each in found)
+        return np.stack(found) if alone and len({each.shape for each in found}) == 1 else found
+    return value
 
 
 def laid_out(ours: Any, theirs: Any) -> Any:
@@ -124,7 +140,7 @@ def laid_out(ours: Any, theirs: Any) -> Any:
         return {name: laid_out(each, theirs.get(name)) for name, each in ours.items()}
     if isinstance(ours, list):
         return [laid_out(*pair) for pair in zip(ours, theirs, strict=True)]
-    if np.ndim(ours) not in (4, 5):
+    if np.ndim(ours) < 3:
         return ours
     found = align(ours, np.shape(theirs), "images")
     return ours if found is None else found

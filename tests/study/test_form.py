@@ -115,3 +115,10 @@ def test_cells_are_those_that_jupytext_reads():
         assert [cell.text for cell in ours] == [cell.source for cell in theirs]
         assert [cell.prose for cell in ours] == [cell.cell_type == "markdown" for cell in theirs]
         assert [cell.side for cell in ours] == [cell.metadata.get("side", "") for cell in theirs]
+
+
+def test_a_name_is_one_lesson_s():
+    second = GOOD[GOOD.index("# %% [markdown] lesson") :].replace("sums", "more")
+    assert faults(read(GOOD + "\n" + second)) == [
+        "lessons define the same names: run_jax, run_torch"
+    ]
