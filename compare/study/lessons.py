@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +31,8 @@ from compare.capture.distance import distance, norm
 from compare.data.batches import epochs
 from compare.errors import DiptychError
 from compare.ladder.verdict import RELATIVE
+from compare.report.styled import Text
+from compare.report.terminal import in_notebook, make_console
 from compare.study.sides import Images, Steps, Weights, carried, gathered, laid_out, stacked
 
 WIDTH, DPI = 8.0, 100  # inches and dots per inch: 800 pixels
@@ -189,7 +190,17 @@ class Lesson:
             self.failures.append(f"does not hold: {claim}")
 
     def row(self, name: str, jax: Any, torch: Any) -> None:
-        """Adds a line to the table of results: a number or a word of each framework."""
+        """Adds a line to the table of results.
+
+        Args:
+          name: what it is.
+          jax, torch: a number or a word of each framework.
+
+        Raises: DiptychError for an array of several numbers.
+        """
+        for value in (jax, torch):
+            if not isinstance(value, str) and np.size(value) != 1:
+                raise DiptychError(f"row {name!r} takes one number, not {np.shape(value)}")
         self.rows.append((name, _shown(jax), _shown(torch)))
 
     def axes(self, rows: int = 1, columns: int = 1, height: float = 3.2) -> Any:
@@ -220,9 +231,6 @@ class Lesson:
 
     def report(self) -> None:
         """Prints, for people, the table, what was held equal, and what failed."""
-        from compare.report.styled import Text
-        from compare.report.terminal import make_console
-
         console = make_console()
         if self.rows:
             lines = [("", "JAX", "PyTorch"), *self.rows]
@@ -258,11 +266,6 @@ class Lesson:
 
 
 options, ran = Options(), []
-
-
-def in_notebook() -> bool:
-    """Whether this runs in Jupyter."""
-    return "ipykernel" in sys.modules
 
 
 def both(array: Any) -> tuple[Any, Any]:

@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compare.data.batches import require
 from compare.errors import DiptychError
-from compare.study.cells import Cell, Part, load
+from compare.study.cells import Cell, Part, Script, load
 from compare.study.scripts import ROOT
 
 SEED = "from compare.study.lessons import options\n\noptions.seed = {seed}"
@@ -54,39 +55,52 @@ def notebook(path: Path, seed: int = 0) -> tuple[str, list[str]]:
     Raises:
       DiptychError: the script broke off, or nbformat is not installed.
     """
-    v4 = require("nbformat.v4")
     script = load(path)
     with tempfile.TemporaryDirectory() as folder:
-        found = _run(path, Path(folder), seed)
+        found = _run(path, script, Path(folder), seed)
         pictures = {each.name: each.read_bytes() for each in Path(folder).glob("*.png")}
+    text = written(script, found, pictures, seed)
+    return text, [f"{name}: {line}" for name in found for line in found[name]["failures"]]
+
+
+def written(
+    script: Script,
+    found: Mapping[str, Mapping[str, Any]],
+    pictures: Mapping[str, bytes],
+    seed: int = 0,
+) -> str:
+    """A script as the text of a notebook.
+
+    Args:
+      found: what its lessons reported, by name; one that is missing has no outputs.
+      pictures: the figures' bytes by the names that the reports give.
+      seed: what the lessons draw from when the notebook is run.
+    """
+    v4 = require("nbformat.v4")
     cells = [v4.new_code_cell(INSTALL.rstrip()), v4.new_markdown_cell(f"# {script.about}")]
     if seed:
         cells.append(v4.new_code_cell(SEED.format(seed=seed)))
     cells += [_cell(v4, cell) for cell in script.head]
     for part in script.lessons.values():
-        result = found[part.name]
+        result = found.get(part.name, {"cells": [], "figure": None})
         printed = {each["line"]: each["printed"] for each in result["cells"]}
         picture = pictures.get(result["figure"] or "")
         cells += [_cell(v4, cell, part, printed, picture) for cell in part.cells]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"  # not drawn: the same run writes the same file
     whole = v4.new_notebook(cells=cells)
-    whole["metadata"]["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    failures = [f"{name}: {line}" for name, result in found.items() for line in result["failures"]]
-    return v4.writes(whole) + "\n", failures
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    whole["metadata"]["kernelspec"] = kernel
+    return v4.writes(whole) + "\n"
 
 
-def _run(path: Path, folder: Path, seed: int) -> dict[str, Any]:
+def _run(path: Path, script: Script, folder: Path, seed: int) -> dict[str, Any]:
     said = folder / "found.json"
     line = [sys.executable, str(path), "--json", str(said), "--out", str(folder)]
     done = subprocess.run([*line, "--seed", str(seed)], capture_output=True, text=True, check=False)
     lessons = json.loads(said.read_text())["lessons"] if said.exists() else []
     found = {each["lesson"]: each for each in lessons}
-    if missing := [name for name in load(path).lessons if name not in found]:
+    if missing := [name for name in script.lessons if name not in found]:
         last = (done.stderr.strip() or "no word").splitlines()[-1]
         raise DiptychError(f"{path.name}: {missing[0]} did not run to its end: {last}")
     return found

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import compare
+from compare.report.terminal import in_notebook
 from compare.study import lessons
 from compare.study.cells import Script, load
 from compare.weights.files import write_atomic
@@ -36,14 +37,14 @@ def script(name: str) -> None:
     Args:
       name: the script's `__name__`.
     """
-    if name != "__main__" or lessons.in_notebook():
+    if name != "__main__" or in_notebook():
         return
     sys.exit(_main(Path(str(sys.modules["__main__"].__file__))))
 
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that are installed, whatever their build."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    found = {"python": ".".join(map(str, sys.version_info[:2]))}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package).partition("+")[0]

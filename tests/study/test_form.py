@@ -10,7 +10,7 @@ from compare.study.form import faults
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(path for path in EXAMPLES.glob("*/*.py") if 'side="' in path.read_text())
 PROSE = "\n".join(f"# This sentence number {n} explains what there is." for n in range(14))
-FILL = "\n".join(f"    y = y + {n} * x" for n in range(14))
+FILL = "\n".join(f"    y = y + {n}" for n in range(14))
 GOOD = f'''"""A script."""
 
 # %% side="both"
