@@ -114,15 +114,17 @@ def chosen(scripts: list[str], every: bool, share: int | None) -> list[str]:
 
 def rooms(script: str, cell: str) -> list[str]:
     """The mirrored files that a lesson uses: those whose names it has from its imports."""
+    whole = load(ROOT / script)
     homes, used = {}, set()
-    for each in load(HERE.parent / script).code(cell):
+    for each in whole.code(cell):
         nodes = list(ast.walk(ast.parse(each.text)))
-        used |= {node.id for node in nodes if isinstance(node, ast.Name)}
+        if each not in whole.head:
+            used |= {node.id for node in nodes if isinstance(node, ast.Name)}
         for node in nodes:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxnn."):
                 for alias in node.names:
-                    whole = f"{node.module}.{alias.name}"
-                    file = whole if (HERE.parent / f"{whole.replace('.', '/')}.py").exists() else ""
+                    name = f"{node.module}.{alias.name}"
+                    file = name if (ROOT / f"{name.replace('.', '/')}.py").exists() else ""
                     home = (file or node.module or "").removeprefix("jaxnn.").replace(".", "/")
                     homes[alias.asname or alias.name] = home
     return sorted({home for name, home in homes.items() if name in used})

@@ -17,7 +17,8 @@ DELAY = 2.0  # seconds until the bar appears
 
 def in_notebook() -> bool:
     """Whether this runs in Jupyter, whose streams say that they are a terminal."""
-    return "ipykernel" in sys.modules
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
 def make_console(
