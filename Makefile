@@ -15,7 +15,7 @@ INSTALLED := .venv/.installed
 CUDA_PYTHON ?= python3
 DEVICE ?= cuda
 
-.PHONY: help check test examples fuzz faults cuda newest wheel lint format clean
+.PHONY: help check test examples notebooks fuzz faults cuda newest wheel lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -27,8 +27,11 @@ check: $(INSTALLED) ## prove every twin the same; writes report.html and report.
 test: $(INSTALLED) ## run the test suite; JOBS=2 processes
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-examples: $(INSTALLED) ## run every lesson; writes examples/README.md
-	$(BIN)/python -m examples
+examples: $(INSTALLED) ## run the lessons that have changed; ALL=1 runs every one, ONE_IN=4 a drawn quarter, too
+	$(BIN)/python -m examples $(if $(ALL),--all) $(if $(ONE_IN),--one-in $(ONE_IN))
+
+notebooks: $(INSTALLED) ## write every script of lessons as a notebook, and execute it
+	$(BIN)/python -m tests.study.notebooks
 
 fuzz: $(INSTALLED) ## the blocks on hundreds of drawn inputs
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz --timeout 0

@@ -11,13 +11,13 @@ EXTRAS = {
     "torch": ("torch",),
     "jax": ("jax", "flax", "optax", "chex", "orbax-checkpoint"),
     "data": ("pillow", "scikit-learn", "statsmodels"),
-    "examples": ("matplotlib",),
+    "examples": ("matplotlib", "nbformat"),
 }
 MODULES = {
     "torch": "torch",
     **dict.fromkeys(("jax", "jaxlib", "flax", "optax", "chex", "orbax"), "jax"),
     **dict.fromkeys(("PIL", "sklearn", "statsmodels"), "data"),
-    "matplotlib": "examples",
+    **dict.fromkeys(("matplotlib", "nbformat"), "examples"),
 }
 
 

@@ -70,5 +70,5 @@ failed=0
 run diptych doctor || failed=1
 run python -m pytest -n 2 --dist worksteal || failed=1
 run diptych check --out . || failed=1
-run python -m examples || failed=1
+run python -m examples --all || failed=1
 exit $failed

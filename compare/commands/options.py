@@ -29,6 +29,7 @@ COMMANDS = (
     "capture",
     "diff",
     "convert",
+    "notebook",
     "doctor",
     "report",
     "bench",

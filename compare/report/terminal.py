@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,12 @@ from compare.report.lines import clean
 from compare.report.styled import Console
 
 DELAY = 2.0  # seconds until the bar appears
+
+
+def in_notebook() -> bool:
+    """Whether this runs in Jupyter, whose streams say that they are a terminal."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
 def make_console(
@@ -29,7 +36,7 @@ def make_console(
         file=file,
         stderr=stderr,
         color_system=None if plain else "standard" if color == "always" else "auto",
-        force_terminal=True if color == "always" else None,
+        force_terminal=True if color == "always" else False if in_notebook() else None,
         force_jupyter=False,
         no_color=plain,
         soft_wrap=True,

@@ -20,8 +20,10 @@ import torch
 from compare.data.batches import shuffled
 from compare.data.digits import split_digits
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, script, twice
+from compare.study.figures import twice
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers.container import Sequential
@@ -32,7 +34,7 @@ from torchref.layers import activations
 from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import sgd
 
-script(__file__)
+script(__name__)
 
 
 def by_hand(value, backward):

@@ -18,7 +18,8 @@ from compare.data.batches import epochs
 from compare.data.digits import split_digits
 from compare.report.terminal import tracked
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, script
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.foundations import tape as jax_tape
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training.losses import cross_entropy as jax_cross_entropy
@@ -31,7 +32,7 @@ from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import sgd
 from torchref.training.steps import train_step
 
-script(__file__)
+script(__name__)
 
 SIZES = (64, 32, 10)
 

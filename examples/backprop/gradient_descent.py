@@ -15,7 +15,9 @@ from sklearn.datasets import load_diabetes
 from compare.data.batches import epochs
 from compare.data.digits import split_digits
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, overlay, script, twice
+from compare.study.figures import overlay, twice
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.training import adaptive as jax_adaptive
 from jaxnn.training import loops as jax_loops
@@ -27,7 +29,7 @@ from jaxnn.training.steps import TrainState
 from torchref.foundations.mlp import MLP
 from torchref.training import adaptive, loops, losses, moments, optimizers, robust
 
-script(__file__)
+script(__name__)
 
 
 def descend(functions, start, makers, steps, **options):

@@ -23,8 +23,10 @@ from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.data.folds import hold_out
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, picture, script, twice
+from compare.study.figures import picture, twice
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.layers import dropout as jax_dropout
 from jaxnn.layers import norm as jax_norm
@@ -40,7 +42,7 @@ from torchref.training import optimizers, regularisers
 from torchref.training.loops import EarlyStopping
 from torchref.training.losses import cross_entropy
 
-script(__file__)
+script(__name__)
 
 LOSS = jax_cross_entropy, cross_entropy
 

@@ -18,7 +18,9 @@ import torch
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, overlay, script
+from compare.study.figures import overlay
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers import initialisers as jax_initialisers
 from jaxnn.layers.layer_norm import LayerNorm as JaxLayerNorm
@@ -34,7 +36,7 @@ from torchref.training.gradients import clip_grad_norm, clip_grad_value
 from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import sgd
 
-script(__file__)
+script(__name__)
 
 WIDTH = 64  # of every layer, and of a digit
 

@@ -14,8 +14,10 @@ from jax.sharding import AxisType
 
 from compare.data.digits import split_digits
 from compare.share import to_jax
-from compare.study.lessons import lesson, script, twice
+from compare.study.figures import twice
+from compare.study.lessons import lesson
 from compare.study.processes import torchrun
+from compare.study.scripts import script
 from jaxnn.training import data_parallel
 from jaxnn.training.losses import cross_entropy
 from jaxnn.training.optimizers import adam, sgd
@@ -23,7 +25,7 @@ from jaxnn.training.steps import TrainState
 
 jax.config.update("jax_num_cpu_devices", 2)  # before JAX is used for the first time
 
-script(__file__)
+script(__name__)
 
 # %% [data_parallel] Data-parallel training
 # How do two devices train one network? Each takes half of every batch, finds the gradient of its

@@ -18,7 +18,8 @@ import torch
 from compare.data.digits import digits
 from compare.data.sunspots import sunspots
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, script
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.linalg import eigen as jax_eigen
 from jaxnn.linalg import exponential as jax_exponential
 from jaxnn.linalg import low_rank as jax_low_rank
@@ -27,7 +28,7 @@ from jaxnn.rnn.elman import elman_cell as jax_elman_cell
 from torchref.linalg import eigen, exponential, low_rank, svd
 from torchref.rnn.elman import elman_cell
 
-script(__file__)
+script(__name__)
 
 
 def symmetric(rng, values):

@@ -14,14 +14,15 @@ import torch
 from sklearn.datasets import load_digits, load_sample_image
 
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, script
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.linalg import bases as jax_bases
 from jaxnn.linalg import determinants as jax_determinants
 from jaxnn.linalg import elimination as jax_elimination
 from jaxnn.linalg import products as jax_products
 from torchref.linalg import bases, determinants, elimination, products
 
-script(__file__)
+script(__name__)
 # Handwritten digits, (1797, 64) in 0..1.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
 PIXELS = PIXELS / 16

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from compare.share import to_jax
-from compare.study.lessons import both, lesson, script
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.layers.linear import Linear as JaxLinear
 from jaxnn.linalg import broadcasting as jax_broadcasting
 from jaxnn.linalg import products as jax_products
 from torchref.layers.linear import Linear
 from torchref.linalg import broadcasting, products
 
-script(__file__)
+script(__name__)
 
 
 def seconds(run, *args, repeats=5):

@@ -23,7 +23,8 @@ from compare.data.batches import epochs
 from compare.data.digits import digits
 from compare.data.photographs import photographs
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, script
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.linalg import eigen as jax_eigen
 from jaxnn.linalg import low_rank as jax_low_rank
@@ -35,7 +36,7 @@ from torchref.foundations.mlp import MLP
 from torchref.linalg import eigen, low_rank, svd
 from torchref.training import losses, optimizers, regularisers
 
-script(__file__)
+script(__name__)
 
 
 def upright(factors, signs):

@@ -19,7 +19,9 @@ import torch
 from sklearn.datasets import load_digits, load_sample_image
 
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, picture, script
+from compare.study.figures import picture
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.foundations import backprop as jax_backprop
 from jaxnn.layers.convolution import Conv2d as JaxConv2d
 from jaxnn.layers.transposed import ConvTranspose2d as JaxConvTranspose2d
@@ -31,7 +33,7 @@ from torchref.layers.linear import Linear
 from torchref.layers.transposed import ConvTranspose2d
 from torchref.linalg import elimination, products
 
-script(__file__)
+script(__name__)
 # Handwritten digits: (1797, 64) in 0..16.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
 

@@ -12,14 +12,16 @@ import torch
 from sklearn.datasets import load_digits, load_sample_image
 
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, picture, script
+from compare.study.figures import picture
+from compare.study.lessons import both, lesson
+from compare.study.scripts import script
 from jaxnn.layers.linear import Linear as JaxLinear
 from jaxnn.linalg import bases as jax_bases
 from jaxnn.linalg import orthogonal as jax_orthogonal
 from torchref.layers.linear import Linear
 from torchref.linalg import bases, orthogonal
 
-script(__file__)
+script(__name__)
 # Handwritten digits, (1797, 64) in 0..1.
 PIXELS, LABELS = (np.asarray(part) for part in load_digits(return_X_y=True))
 PIXELS = PIXELS / 16

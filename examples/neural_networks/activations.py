@@ -23,8 +23,10 @@ import torch
 from compare.data.batches import shuffled
 from compare.data.digits import every_digit, split_digits
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, script, twice
+from compare.study.figures import twice
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.layers import activations as jax_activations
 from jaxnn.layers.container import Sequential
 from jaxnn.training.losses import cross_entropy as jax_cross_entropy
@@ -33,7 +35,7 @@ from torchref.layers import activations
 from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import sgd
 
-script(__file__)
+script(__name__)
 
 
 def curves(pair, z):

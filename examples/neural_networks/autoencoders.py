@@ -15,8 +15,10 @@ import torch
 from compare.data.batches import epochs
 from compare.data.digits import every_digit
 from compare.data.folds import hold_out
-from compare.study.lessons import both, lesson, picture, script
+from compare.study.figures import picture
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.autoencoder import contractive as jax_contractive
 from jaxnn.autoencoder import convolutional as jax_convolutional
 from jaxnn.autoencoder import denoising as jax_denoising
@@ -37,7 +39,7 @@ from torchref.linalg.low_rank import pca
 from torchref.training import losses, optimizers, regularisers, robust
 from torchref.training.images import ssim
 
-script(__file__)
+script(__name__)
 
 DENSE, VAE = (jax_dense, dense), (jax_vae, vae)
 CONTRACTIVE, SPARSE = (jax_contractive, contractive), (jax_sparse, sparse)

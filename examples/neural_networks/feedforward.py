@@ -22,8 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from compare.data.batches import epochs, shuffled
 from compare.data.digits import split_digits
 from compare.share import to_jax
-from compare.study.lessons import both, lesson, picture, script, twice
+from compare.study.figures import picture, twice
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.cnn.lenet import LeNet as JaxLeNet
 from jaxnn.foundations.mlp import MLP as JaxMLP
 from jaxnn.layers.dropout import dropout as jax_dropout
@@ -40,7 +42,7 @@ from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import sgd
 from torchref.training.regularisers import l1_penalty, l2_penalty
 
-script(__file__)
+script(__name__)
 
 LOSSES = jax_cross_entropy, cross_entropy
 

@@ -20,8 +20,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from compare.data.batches import shuffled
 from compare.data.series import gaps, series, windows
 from compare.share import to_jax, to_numpy, to_torch
-from compare.study.lessons import lesson, overlay, script, twice
+from compare.study.figures import overlay, twice
+from compare.study.lessons import lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.layers.recurrent import LSTM as JaxLSTM
 from jaxnn.layers.recurrent import RNN as JaxRNN
 from jaxnn.rnn import peephole as jax_peephole
@@ -37,7 +39,7 @@ from torchref.rnn.lstm import LSTMNet, lstm_cell
 from torchref.training.losses import mse
 from torchref.training.optimizers import adam
 
-script(__file__)
+script(__name__)
 
 CROSS = to_jax, to_torch
 PACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

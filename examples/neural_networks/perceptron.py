@@ -20,8 +20,10 @@ from compare.data.digits import split_digits
 from compare.data.folds import hold_out
 from compare.data.words import TOPICS, bags_of_words
 from compare.share import to_jax, to_torch
-from compare.study.lessons import both, lesson, overlay, picture, script, twice
+from compare.study.figures import overlay, picture, twice
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.foundations import adaline as jax_adaline
 from jaxnn.foundations import multiclass_perceptron as jax_multiclass
 from jaxnn.foundations import perceptron as jax_perceptron
@@ -39,7 +41,7 @@ from torchref.foundations.mlp import MLP
 from torchref.training.losses import cross_entropy
 from torchref.training.optimizers import sgd
 
-script(__file__)
+script(__name__)
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # of XOR and the like
 

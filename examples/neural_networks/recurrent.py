@@ -24,8 +24,10 @@ from compare.data.batches import shuffled
 from compare.data.folds import hold_out
 from compare.data.series import series, windows
 from compare.share import to_jax, to_numpy, to_torch
-from compare.study.lessons import both, lesson, overlay, picture, script, twice
+from compare.study.figures import overlay, picture, twice
+from compare.study.lessons import both, lesson
 from compare.study.networks import Networks
+from compare.study.scripts import script
 from jaxnn.foundations import bptt as jax_bptt
 from jaxnn.layers.recurrent import GRU as JaxGRU
 from jaxnn.layers.recurrent import LSTM as JaxLSTM
@@ -53,7 +55,7 @@ from torchref.training.gradients import clip_grad_norm
 from torchref.training.losses import mse
 from torchref.training.optimizers import adam, sgd
 
-script(__file__)
+script(__name__)
 
 MSE = jax_mse, mse
 

@@ -408,6 +408,30 @@ def test_truncate_must_be_positive():
             side.elman_backward(y, cache, truncate=0)
 
 
+@pytest.mark.parametrize("module", [backprop, torch_backprop])
+def test_what_batch_norm_keeps_from_the_layers_below(module):
+    """Nothing along 1, along x_hat what eps leaves; of weights 4 times as large a quarter."""
+    to = to_torch if module is torch_backprop else to_jax
+    args = arguments(x=(20, 5), weight=(5,), bias=(5,), dy=(20, 5))
+    dy = args.pop("dy")
+
+    def both_ways(x, eps):
+        with jax.enable_x64(True):
+            given = [to(each) for each in (x, args["weight"], args["bias"])]
+            y, cache = module.batch_norm_forward(*given, eps=eps)
+            return to_numpy(y), to_numpy(module.batch_norm_backward(to(dy), cache)["x"])
+
+    _, dx = both_ways(args["x"], 1e-5)
+    rate = 1 / np.sqrt(args["x"].var(0) + 1e-5)
+    x_hat = (args["x"] - args["x"].mean(0)) * rate
+    assert abs(dx.sum(0)).max() < 1e-12
+    left = 1e-5 * rate**3 * (args["weight"] * dy * x_hat).sum(0)
+    np.testing.assert_allclose((dx * x_hat).sum(0), left, rtol=1e-6, atol=1e-12)
+    (y, dx), (same_y, less) = both_ways(args["x"], 0.0), both_ways(4 * args["x"], 0.0)
+    np.testing.assert_allclose(same_y, y, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(4 * less, dx, rtol=1e-9, atol=1e-12)
+
+
 def test_every_function_has_a_case():
     there = {case.layer for case in CASES}
     named = {name.rpartition("_")[0] for m in TORCH for name in m.__all__}

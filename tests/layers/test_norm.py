@@ -172,6 +172,60 @@ def test_the_eps_of_rms_norm():
         np.testing.assert_allclose(found, to_numpy(ours(x).float()), rtol=0.02, err_msg=dtype)
 
 
+AXES = {"batch": (0, 2, 3), "layer": (1, 2, 3), "group": (2, 3, 4), "instance": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "ours"),
+    [
+        ("batch", norm.BatchNorm(4), torch.nn.BatchNorm2d(4)),
+        ("layer", layer_norm.LayerNorm((8, 8, 4)), torch.nn.LayerNorm([4, 8, 8])),
+        ("group", layer_norm.GroupNorm(2, 4), torch.nn.GroupNorm(2, 4)),
+        ("instance", norm.InstanceNorm(4), torch.nn.InstanceNorm2d(4)),
+        ("RMS", layer_norm.RMSNorm((8, 8, 4), 1e-5), torch.nn.RMSNorm([4, 8, 8], 1e-5)),
+    ],
+)
+def test_each_is_its_formula_and_batch_norm_alone_looks_at_other_examples(name, layer, ours):
+    x = 3 * normal(0, 6, 4, 8, 8) + 1
+    parts, axes = x.reshape(6, 2, 2, 8, 8) if name == "group" else x, AXES.get(name, (1, 2, 3))
+    middle = 0 if name == "RMS" else parts.mean(axes, keepdims=True)
+    size = np.sqrt(((parts - middle) ** 2).mean(axes, keepdims=True) + 1e-5)
+    wanted = ((parts - middle) / size).reshape(x.shape)
+    mode = {"train": True} if isinstance(layer, (norm.BatchNorm, norm.InstanceNorm)) else {}
+
+    @jax.jit
+    def run(x):
+        y, _ = layer.init_with_output(jax.random.key(0), jnp.moveaxis(x, 1, -1), **mode)
+        return jnp.moveaxis(y, -1, 1)
+
+    with jax.enable_x64(True):
+        whole, alone = (to_numpy(run(to_jax(each))) for each in (x, x[:1]))
+    np.testing.assert_allclose(whole, wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(to_numpy(ours.double()(to_torch(x))), wanted, rtol=1e-9, atol=1e-12)
+    assert (abs(alone[0] - whole[0]).max() > 0.1) == (name == "batch")
+
+
+@pytest.mark.parametrize("momentum", [0.01, 0.1, 0.5, None])
+def test_running_statistics_are_the_formula(momentum):
+    """(1 - m) old + m new, or the average of all; in evaluation an example is by itself."""
+    layer, ours = norm.BatchNorm(3, momentum=momentum), torch.nn.BatchNorm1d(3, momentum=momentum)
+    mean, var, batches = np.zeros(3), np.ones(3), 2 * normal(0, 9, 8, 3) + 1
+    with jax.enable_x64(True):
+        given = jax.jit(layer.init)(jax.random.key(0), batches[0])
+        step = jax.jit(lambda given, x: layer.apply(given, x, train=True, mutable="batch_stats")[1])
+        for k, batch in enumerate(batches, 1):
+            given = given | step(given, to_jax(batch))
+            ours.double()(to_torch(batch))
+            share = 1 / k if momentum is None else momentum
+            mean = (1 - share) * mean + share * batch.mean(0)
+            var = (1 - share) * var + share * batch.var(0, ddof=1)
+        few, many = (to_numpy(layer.apply(given, to_jax(batches[0][:n]))) for n in (1, 8))
+    kept = {key: to_numpy(given["batch_stats"][key]) for key in ("mean", "var")}
+    assert_same(kept, {"mean": mean, "var": var})
+    assert_same({key: to_numpy(getattr(ours, f"running_{key}")) for key in kept}, kept)
+    np.testing.assert_allclose(few, many[:1], rtol=1e-12)
+
+
 SIZES = {"n": st.integers(2, 3), "channels": st.sampled_from([2, 4]), "length": st.integers(2, 3)}
 
 
@@ -238,6 +292,31 @@ def by_shard_map(layer):
 
 def test_synchronised_over_a_mapped_axis():
     assert_same(*two_devices(uneven((6, 3, 2)), by_vmap))
+
+
+def test_linens_own_over_a_mapped_axis():
+    """As torch's on the whole batch, but for the running variance: its n is not n - 1."""
+    x = 2 * normal(0, 8, 3, 5) + 1
+    ours, layer = (
+        torch.nn.BatchNorm1d(3).double(),
+        nn.BatchNorm(False, momentum=0.9, axis_name="devices"),
+    )
+    wanted = to_numpy(ours(to_torch(x)))
+    with jax.enable_x64(True):
+        moved = to_jax(np.moveaxis(x, 1, -1))
+        given = jax.tree.map(lambda a: a.astype(float), layer.init(jax.random.key(0), moved))
+        call = jax.vmap(
+            lambda part: layer.apply(given, part, mutable=["batch_stats"]), axis_name="devices"
+        )
+        y, after = call(moved.reshape(4, 2, 5, 3))
+    np.testing.assert_allclose(
+        np.moveaxis(y.reshape(8, 5, 3), -1, 1), wanted, rtol=1e-9, atol=1e-12
+    )
+    var = to_numpy(after["batch_stats"]["var"])
+    np.testing.assert_allclose(
+        0.9 + (var[0] - 0.9) * 40 / 39, to_numpy(ours.running_var), rtol=1e-9
+    )
+    np.testing.assert_allclose(var, np.tile(var[0], (4, 1)), rtol=1e-12)
 
 
 def test_synchronised_over_devices():

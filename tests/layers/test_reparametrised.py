@@ -140,6 +140,22 @@ def test_the_start():
     np.testing.assert_allclose(u @ matrix @ v, np.linalg.norm(matrix, 2), rtol=1e-2)
 
 
+def test_calls_in_training_make_the_largest_singular_value_one():
+    x = jnp.ones((2, 6))
+    layer = theirs.SpectralNorm(nn.Dense(5))
+    variables = layer.init(jax.random.key(0), x)
+    step = jax.jit(lambda v: v | layer.apply(v, x, train=True, mutable=["batch_stats"])[1])
+    for _ in range(200):
+        variables = step(variables)
+    u, v = (np.asarray(variables["batch_stats"][key]) for key in "uv")
+    matrix = np.asarray(variables["params"]["layer"]["kernel"]).T
+    assert abs(np.linalg.norm(matrix / (u @ matrix @ v), 2) - 1) < 1e-3
+    ours = tnn.utils.parametrizations.spectral_norm(tnn.Linear(6, 5))
+    for _ in range(200):
+        weight = ours.weight
+    assert abs(np.linalg.norm(to_numpy(weight), 2) - 1) < 1e-3
+
+
 def test_faults_are_found(monkeypatch):
     """A gradient through u and v; half steps in Flax's order; an iteration in evaluation."""
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from compare.study.lessons import lesson, parts
+from compare.study.cells import load
+from compare.study.lessons import lesson
 from examples.__main__ import HERE, row_of, table
 
 ROWS = table()
@@ -19,9 +20,10 @@ SCRIPT = '''"""A script of two cells."""
 import flax.linen as nn
 import numpy as np
 
-from compare.study.lessons import lesson, script
+from compare.study.lessons import lesson
+from compare.study.scripts import script
 
-script(__file__)
+script(__name__)
 
 
 class Net(nn.Module):  # looks for the module that it is in
@@ -31,8 +33,8 @@ class Net(nn.Module):  # looks for the module that it is in
 # %% [right] Right
 with lesson("right") as same:
     same("one", np.ones(2), np.ones(2))
-    if (axis := same.axes()) is not None:
-        axis.plot([1, 2])
+    same.axes().plot([1, 2])
+    print("said")
 
 # %% [wrong] Wrong
 with lesson("wrong") as same:
@@ -57,8 +59,13 @@ def test_a_script_runs_its_cells_and_says_what_differs():
     assert done.returncode == 1
     assert "two: differs by" in done.stdout
     assert "does not hold: nothing" in done.stdout
-    right, wrong = json.loads(Path("found.json").read_text())
-    assert (right["cell"], right["compared"], right["failures"]) == ("right", 1, [])
+    found = json.loads(Path("found.json").read_text())
+    right, wrong = found["lessons"]
+    assert (right["lesson"], right["title"]) == ("right", "Right")
+    assert right["cells"][-1]["printed"].startswith("said\n")
+    assert "compare/study/lessons.py" in found["files"]
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert (right["lesson"], right["compared"], right["failures"]) == ("right", 1, [])
     assert (wrong["compared"], len(wrong["failures"])) == (2, 2)
     assert right["figure"] == "script_right.png"
     assert Path("figures/script_right.png").read_bytes()[:4] == b"\x89PNG"
@@ -86,7 +93,7 @@ def test_a_cell_that_fails_or_holds_no_lesson_fails_the_script():
     done = run(text=SCRIPT.replace('same.holds("nothing", False)', "1 / 0"))
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
-    assert 'script.py", line 25' in done.stderr  # the line that it has in the file
+    assert 'script.py", line 26' in done.stderr  # the line that it has in the file
     done = run("--only", "right", text=SCRIPT.replace('lesson("right")', 'lesson("rihgt")'))
     assert done.returncode == 1
     assert "right: the cell has no lesson of its name" in done.stderr
@@ -117,13 +124,12 @@ def test_draws_are_those_of_the_seed_and_of_the_lesson():
 
 @pytest.mark.parametrize("path", sorted({row["example"] for row in ROWS}))
 def test_every_cell_of_the_table_is_in_its_script_in_order(path):
-    head, cells = parts((HERE.parent / path).read_text(encoding="utf-8"))
-    assert list(cells) == [row["cell"] for row in ROWS if row["example"] == path]
-    longer = any("same.full" in text for text in cells.values())
-    assert longer == ("`--full`" in head)  # and how long
-    for row in ROWS:
-        if row["example"] == path:
-            assert f"] {row['lesson']}\n" in cells[row["cell"]]
+    script = load(HERE.parent / path)
+    rows = [row for row in ROWS if row["example"] == path]
+    assert list(script.lessons) == [row["cell"] for row in rows]
+    assert [part.title for part in script.lessons.values()] == [row["lesson"] for row in rows]
+    longer = any("same.full" in cell.text for row in rows for cell in script.code(row["cell"]))
+    assert longer == ("`--full`" in script.about)  # and how long
 
 
 def test_the_index_is_not_stale():
