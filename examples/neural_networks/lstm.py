@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from compare.data.series import gaps, series, windows
-from compare.study.figures import bars, legend, lines
+from compare.data.series import series, windows
+from compare.study.figures import legend, lines
 from compare.study.lessons import lesson
 from compare.study.scripts import script
 
@@ -23,6 +23,23 @@ def off(found, truth):
     return np.sqrt(np.mean((found - truth) ** 2))
 
 
+def match(units, number):
+    """How closely each unit (N, H) goes with a number (N,): the size of their correlation."""
+    return abs(np.corrcoef(units.T, number)[-1, :-1])
+
+
+def gapped(rng, values, size, share=0.3):
+    """All windows of a series (M, size, 1), cut to random lengths (M,), with gaps.
+
+    Returns: the inputs (M, size, 2), value or 0 and whether it is there; the lengths; the windows.
+    """
+    y = np.lib.stride_tricks.sliding_window_view(values, size)[..., None]
+    lengths = rng.integers(size // 2, size, size=len(y), endpoint=True)
+    inside = (np.arange(size) < lengths[:, None])[..., None]
+    seen = inside & (rng.random(y.shape) >= share)
+    return np.concatenate([y * seen, seen], axis=-1), lengths, y * inside
+
+
 # %% side="jax"
 import flax.linen as nn
 import jax
@@ -31,7 +48,9 @@ import optax
 
 # %% side="torch"
 import torch
+from torch.autograd.functional import jacobian
 from torch.nn.functional import mse_loss
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 # %% [markdown] lesson="introduction" title="Introduction to LSTM"
 # A recurrent network reads a sequence step by step and keeps what it knows in a state. The simplest
@@ -49,7 +68,9 @@ from torch.nn.functional import mse_loss
 # stacked into one, so that a step needs one product with $x$ and one with $h$. In JAX the loop over
 # the steps is `scan`: a function from a state and an input to a new state and what is to be kept.
 # In PyTorch it is a loop. With one unit, the weights can be chosen by hand: the figure shows a cell
-# that stores a number when its second input says "write" and gives it out when the third says "show".
+# that stores a number when its second input says "write", and gives it out when the third says
+# "show".
+
 
 # %% side="jax"
 @jax.jit
@@ -85,9 +106,10 @@ def lstm_torch(weights, x):
 # %% [markdown]
 # The frameworks' own layers do the same, once they are given the weights. PyTorch's has the four
 # stacked arrays from above. Flax's has a small dense layer for each letter: `ii` for the input
-# gate's $W$, `hi` for its $U$ and $b$, and so on. Nothing in an array of numbers says in which order
-# the gates lie: ONNX has i, o, f, g. The cells also read the blocks in that order, to see what
-# happens, and differentiate a sum of squares of the outputs.
+# gate's $W$, `hi` for its $U$ and $b$, and so on. Nothing in an array of numbers says in which
+# order the gates lie: the file format ONNX has i, o, f, g. The cells also read the blocks in that
+# order, to see what happens, and differentiate a sum of squares of the outputs.
+
 
 # %% side="jax"
 def layer_jax(weights, order):
@@ -101,7 +123,9 @@ def layer_jax(weights, order):
 
 
 def run_jax(weights, x):
-    loss = lambda weights: (layer_jax(weights, "ifgo")(x) ** 2).sum()
+    def loss(weights):
+        return (layer_jax(weights, "ifgo")(x) ** 2).sum()
+
     return {
         "by hand": lstm_jax(weights, x)["h"],
         "the layer": layer_jax(weights, "ifgo")(x),
@@ -122,7 +146,7 @@ def layer_torch(weights, order):
 
 def run_torch(weights, x):
     layer = layer_torch(weights, "ifgo")
-    outputs, (last_h, last_c) = layer(x)
+    outputs, _ = layer(x)  # and the last (h, c)
     (outputs**2).sum().backward()
     return {
         "by hand": lstm_torch(weights, x)["h"],
@@ -139,23 +163,26 @@ with lesson("introduction") as same:
     latch = (w, np.zeros((4, 1)), np.array([-10.0, 10, 0, -10]), np.zeros(4))
     x = np.zeros((1, 20, 3))
     x[0, :, 0] = same.rng.uniform(-1.5, 1.5, 20)
+    x[0, [3, 12], 0] = 0.8, -0.5
     x[0, [3, 12], 1] = x[0, [7, 8, 17], 2] = 1
     ours, theirs = same.run(lstm_jax, lstm_torch, latch, x)
     for step in (3, 7, 12, 17):
         same.row(f"cell state in step {step}", ours["c"][0, step, 0], theirs["c"][0, step, 0])
     written = np.tanh(x[0, [3, 12], 0])
-    same.holds("what was written is still there", abs(theirs["c"][0, [11, 19], 0] - written).max() < 1e-2)
+    same.holds(
+        "what was written is still there", abs(theirs["c"][0, [11, 19], 0] - written).max() < 1e-2
+    )
     axis = same.axes(height=4)
     axis.plot(np.tanh(x[0, :, 0]), "k.", label="tanh of the number")
     for name in "ch":
         lines(axis, ours[name][0, :, 0], theirs[name][0, :, 0], label=name)
     for place, say in ((3, "write"), (7.5, "show"), (12, "write"), (17, "show")):
         axis.text(place, 1.02, say, ha="center")
-    axis.set(xlabel="step", ylim=(-1, 1.15), xticks=range(0, 20, 2))
-    legend(axis, loc="lower right")
+    axis.set(xlabel="step", ylim=(-1, 1.15), xlim=(-0.5, 25), xticks=range(0, 20, 2))
+    axis.set_title("a memory of one unit, its weights set by hand")
+    legend(axis, loc="center right")
 
-    shapes = (20, 3), (20, 5), 20, 20
-    weights = tuple(same.rng.uniform(-0.5, 0.5, shape) for shape in shapes)
+    weights = [same.rng.uniform(-0.5, 0.5, shape) for shape in ((20, 3), (20, 5), 20, 20)]
     ours, theirs = same.run(run_jax, run_torch, weights, same.rng.standard_normal((4, 9, 3)))
     same("by hand is the layer", ours["by hand"], theirs["the layer"])
     same("both biases have the same gradient", ours["gradients"][2], theirs["gradients"][3])
@@ -170,14 +197,13 @@ with lesson("introduction") as same:
 # | biases | two, which are added | one | RNN-02 |
 # | a step of training | moves both, their sum twice as far | moves the one | RNN-04 |
 # | the state | `(h, c)` | `(c, h)` | RNN-03 |
-# | the first axis | time, unless `batch_first=True` | the batch, unless `time_major=True` | RNN-13 |
+# | first axis | time, unless `batch_first=True` | the batch, unless `time_major=True` | RNN-13 |
 # | type of the parameters | that of the module | float32, unless `param_dtype` | DT-09 |
 #
 # ### Try it
 # - Make the bias of the latch's forget gate 0. What is left of the number after ten steps?
-# - Write twice in a row. Then set the forget gate's weight of "write" to 0 and write twice again:
-#   what does the cell hold now, and which framework would you have counted with?
-# - Swap the names `h` and `c` in the first line of `step`. Is there an error?
+# - Set the forget gate's weight of "write" to 0. What does the cell hold after the second writing?
+# - Swap the names `h` and `c` in the first line of JAX's `step`. What tells you of the mistake?
 
 # %% [markdown] lesson="vanishing_gradient" title="Vanishing Gradient Problem"
 # How far back can a recurrent network learn? A network learns from gradients, so the question is
@@ -195,9 +221,10 @@ with lesson("introduction") as same:
 # gates are near 1, and they begin near $\sigma(b_f)$: a bias of 0 gives 0.5, 1 gives 0.73, and 3
 # gives 0.95. Therefore one often starts with a forget bias of 1 or more.
 #
-# The first cells make the layers and set that bias. Flax's parameters are a dictionary that is never
-# changed: the function returns a new one, with one entry replaced. PyTorch's are changed in place,
-# where nothing may be recorded for a gradient meanwhile.
+# The first cells make the layers and set that bias. Flax's parameters are a dictionary that is
+# never changed: the function returns a new one, with one entry replaced. PyTorch's are changed in
+# place, and `no_grad` says that this is no part of a computation to be differentiated.
+
 
 # %% side="jax"
 def network_jax(kind):
@@ -228,6 +255,7 @@ def set_forget_torch(layer, bias):
 # What is compared is the logarithm of the gradient's size at each distance, the *lag*: small
 # gradients count as much as large ones. The layers do not tell their gates, but all that a gate
 # sees is known afterwards: the inputs, and the outputs of the step before.
+
 
 # %% side="jax"
 def reach_jax(kind, variables, bias, x, ask):
@@ -303,10 +331,469 @@ with lesson("vanishing_gradient") as same:
 # | parameters are set | in place, under `no_grad` | in a new dictionary | |
 # | gradient of an input | `x.requires_grad_()`, then `x.grad` | `jax.grad` by the argument | |
 #
-# In neither framework is the forget bias 1: that has to be set. (Haiku, and TensorFlow's older cells,
-# add it inside the gate: RNN-05.)
+# In neither framework is the forget bias 1: that has to be set. (Haiku, and TensorFlow's older
+# cells, add it inside the gate: RNN-05.)
 #
 # ### Try it
 # - Multiply Elman's recurrent weights by 1.5 and by 3. Does the gradient still vanish?
 # - Set the forget bias to 10. Which new trouble would such a network have?
 # - Leave out the line that zeroes `bias_hh_l0`. Which curves still agree?
+
+# %% [markdown] lesson="cell_state" title="LSTM Cell State"
+# What does a cell state do in a network that has learned? Here is a task that needs a memory: of
+# thirty random numbers one is marked, somewhere in the first half, and at the end the network is
+# asked for it. Three units learn it, with forget gates that begin near 1. Then we look inside for
+# the *keeper*: a unit whose cell state goes with the marked number from sequence to sequence, right
+# after the mark as well as at the end. It carries the number along, as a conveyor belt does.
+#
+# The belt can be measured. Of $c_t = f_t c_{t-1} + i_t g_t$ take the gates and the candidate as
+# given. Then the last cell state depends on an earlier one in one way only:
+#
+# $$\frac{\partial c_T}{\partial c_t} = \operatorname{diag}\Big(\prod_{s=t+1}^{T} f_s\Big)$$
+#
+# In truth the gates see $h$, and $h$ comes from $c$, so that there are other paths, too. Autodiff
+# counts them all, unless it is told to take the gates as constants: by `stop_gradient` in JAX, by
+# `detach` in PyTorch. The first cells train (PyTorch's second bias is held at 0: one is enough).
+# The next ones run the trained cell step by step, and then, from the mark on, differentiate it.
+
+
+# %% side="jax"
+class Net_jax(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.RNN(nn.OptimizedLSTMCell(3, param_dtype=float, name="lstm"))(x)
+        return nn.Dense(1, param_dtype=float, name="fc")(h[:, -1])
+
+
+def fit_jax(params, batches):
+    optimizer = optax.adam(0.01)
+
+    @jax.jit
+    def step(params, state, x, y):
+        def loss_of(params):
+            return ((Net_jax().apply({"params": params}, x) - y) ** 2).mean()
+
+        loss, slopes = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(slopes, state)
+        return optax.apply_updates(params, updates), state, loss
+
+    state, losses = optimizer.init(params), []
+    for x, y in batches:
+        params, state, loss = step(params, state, x, y)
+        losses.append(loss)
+    return params, losses
+
+
+# %% side="torch"
+class Net_torch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.fc = torch.nn.LSTM(2, 3, batch_first=True), torch.nn.Linear(3, 1)
+        torch.nn.init.constant_(self.lstm.bias_ih_l0[3:6], 5.0)  # the forget gates
+        self.lstm.bias_hh_l0.requires_grad_(False).zero_()
+
+    def forward(self, x):
+        return self.fc(self.lstm(x)[0][:, -1])
+
+
+def fit_torch(net, batches):
+    optimizer, losses = torch.optim.Adam(net.parameters(), lr=0.01), []
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss = mse_loss(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return losses
+
+
+# %% side="jax"
+def run_jax(variables, batches, x, mark):
+    params, losses = fit_jax(variables["params"], batches)
+    dense = params["lstm"]
+    w, u = (jnp.hstack([dense[side + gate]["kernel"] for gate in "ifgo"]) for side in "ih")
+    b = jnp.hstack([dense["h" + gate]["bias"] for gate in "ifgo"])
+
+    def step(state, x_t, given=False):
+        c, h = state
+        i, f, g, o = jnp.split(x_t @ w + h @ u + b, 4, axis=-1)
+        gates = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
+        i, f, g, o = jax.lax.stop_gradient(gates) if given else gates
+        c = f * c + i * g
+        h = o * jnp.tanh(c)
+        return (c, h), (c, h, f)
+
+    zeros = jnp.zeros((len(x), 3))
+    _, (c, h, f) = jax.lax.scan(step, (zeros, zeros), x.swapaxes(0, 1))  # (steps, sequences, units)
+
+    def last(now, given):  # the first sequence, from the mark to its end
+        state, _ = jax.lax.scan(partial(step, given=given), (now, h[mark, 0]), x[0, mark + 1 :])
+        return state[0]
+
+    slopes = [jax.jacobian(last)(c[mark, 0], given) for given in (True, False)]
+    answers = Net_jax().apply({"params": params}, x)
+    found = {"losses": losses, "answers": answers, "c": c, "h": h, "forget gates": f}
+    return found | {"gates given": slopes[0], "all paths": slopes[1]}
+
+
+# %% side="torch"
+def run_torch(state, batches, x, mark):
+    net = Net_torch()
+    net.load_state_dict(state)
+    losses = fit_torch(net, batches)
+    w, u, b, _ = (parameter.detach() for parameter in net.lstm.parameters())
+
+    def step(c, h, x_t, given=False):
+        i, f, g, o = (x_t @ w.T + h @ u.T + b).chunk(4, dim=-1)
+        gates = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        i, f, g, o = (gate.detach() for gate in gates) if given else gates
+        c = f * c + i * g
+        h = o * torch.tanh(c)
+        return c, h, f
+
+    steps = [(torch.zeros(len(x), 3),) * 2]
+    for x_t in x.unbind(1):
+        steps.append(step(*steps[-1][:2], x_t))
+    c, h, f = (torch.stack(each) for each in zip(*steps[1:], strict=True))
+
+    def last(now, given):  # the first sequence, from the mark to its end
+        shown = h[mark, 0]
+        for x_t in x[0, mark + 1 :]:
+            now, shown, _ = step(now, shown, x_t, given)
+        return now
+
+    slopes = [jacobian(partial(last, given=given), c[mark, 0]) for given in (True, False)]
+    found = {"losses": losses, "answers": net(x), "c": c, "h": h, "forget gates": f}
+    return found | {"gates given": slopes[0], "all paths": slopes[1]}
+
+
+# %% side="both"
+with lesson("cell_state") as same:
+    count, first = 64 * 400 + 200, np.arange(200)  # the first 200 are to look at
+    x, places = same.rng.uniform(-1, 1, (count, 30, 2)), same.rng.integers(15, size=count)
+    x[..., 1] = places[:, None] == np.arange(30)
+    y = x[np.arange(count), places, 0]
+    weights = same.weights(Net_jax(), Net_torch, x[:2])
+    batches, mark = same.batches(400, 64, x[200:], y[200:, None]), int(places[0])
+    sides = same.run(run_jax, run_torch, weights, batches, x[first], mark)
+    same.row("off, of numbers never seen", *(off(s["answers"][:, 0], y[first]) for s in sides))
+    found = []
+    for side in sides:
+        early, late = (
+            match(c, y[first]) for c in (side["c"][places[first] + 1, first], side["c"][-1])
+        )
+        belt = side["forget gates"][mark + 1 :, 0].prod(0)
+        same("the belt is the product of the forget gates", np.diag(belt), side["gates given"])
+        found.append(np.stack([early, late, belt, np.diag(side["all paths"])]))
+    keeper = found[1][:2].min(0).argmax()
+    names = "match with the number, early", "match, late", "passed by its belt", "by all paths"
+    for name, *both in zip(names, *(each[:, keeper] for each in found), strict=True):
+        same.row(f"keeper: {name}", *both)
+    same.holds("it remembers", off(sides[1]["answers"][:, 0], y[first]) < 0.3 * y.std())
+    same.holds("the keeper holds the number", found[1][:2, keeper].min() > 0.8)
+    same.holds("its belt passes more than half", found[1][2, keeper] > 0.5)
+    for axis, name in zip(same.axes(2, 1, height=3.4), "ch", strict=True):
+        for n in y[first].argsort()[19::40]:
+            lines(axis, *(s[name][:, n, keeper] for s in sides), label=f"{y[n]:.2f} is marked")
+            axis.plot(places[n], sides[1][name][places[n], n, keeper], "ko")
+        axis.set(ylabel=name, title=f"{name} of the keeper in five sequences; a dot at the mark")
+        legend(axis, ncols=2)
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX | |
+# |---|---|---|---|
+# | a constant for autodiff | `x.detach()` | `jax.lax.stop_gradient(x)` | GRAD-13 |
+# | a Jacobian | `jacobian(f, x)`, the matrix | `jax.jacobian(f)(x)`, of a function | |
+# | two biases | one is frozen here | there is one | RNN-04 |
+#
+# ### Try it
+# - Start with a forget bias of 0. Does the network still learn the task in 400 steps?
+# - Let PyTorch train its second bias. From which step on do the losses differ?
+# - Take eight units. Is the unit that knows the number early still the one that knows it late?
+
+# %% [markdown] lesson="gates" title="LSTM Gates"
+# Each gate of an LSTM looks at the input $x$ and at the output before, $h$. Is that all it should
+# look at, and are three gates needed? Two variants say no, in opposite directions.
+#
+# - **Peepholes.** With the output gate shut, $h$ is 0, and the other gates do not know what the
+#   cell holds. A peephole shows it to them: one weight for each unit, with which the cell state is
+#   added to the gate's sum, $i = \sigma(\dots + p_i c)$ and $f = \sigma(\dots + p_f c)$. The output
+#   gate is shown the new cell state, $o = \sigma(\dots + p_o c')$.
+# - **Coupled gates.** Store as much as you forget: $f = 1 - i$, and there is one gate less,
+#
+# $$c' = (1 - i)\,c + i\,g.$$
+#
+# This is a mean of the old cell state and of the candidate, weighted by $i$. As $g$ lies between
+# $-1$ and 1, so does $c$, for ever. A plain cell can count on and on.
+#
+# The cells write the three down as one module and train each on the number of sunspots: from the 24
+# years before it, forecast a year. Then each reads all 309 years, and its gates are looked at. See
+# in the figure how they rise and fall with the sun's eleven years. In JAX a module's parameters are
+# made before the loop, so that `scan` can be given a plain function; PyTorch's loop uses `self`.
+
+
+# %% side="jax"
+class Net_jax(nn.Module):
+    kind: str
+
+    @nn.compact
+    def __call__(self, x):
+        blocks, draw, zeros = (
+            3 if self.kind == "coupled" else 4,
+            nn.initializers.normal(),
+            jnp.zeros,
+        )
+        w = self.param("w", draw, (1, 12 * blocks))
+        u = self.param("u", draw, (12, 12 * blocks))
+        b = self.param("b", draw, (12 * blocks,))
+        p = self.param("p", draw, (3, 12)) if self.kind == "peephole" else zeros((3, 12))
+
+        def step(state, x_t):
+            h, c = state
+            i, g, o, *f = jnp.split(x_t @ w + h @ u + b, blocks, axis=-1)
+            i, g = nn.sigmoid(i + p[0] * c), jnp.tanh(g)
+            f = nn.sigmoid(f[0] + p[1] * c) if f else 1 - i
+            c = f * c + i * g
+            o = nn.sigmoid(o + p[2] * c)
+            return (o * jnp.tanh(c), c), dict(input=i, forget=f, candidate=g, output=o, c=c)
+
+        (h, _), seen = jax.lax.scan(step, (zeros((len(x), 12)),) * 2, x.swapaxes(0, 1))
+        return nn.Dense(1, name="fc")(h), seen
+
+
+# %% side="torch"
+class Net_torch(torch.nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.blocks, draw = 3 if kind == "coupled" else 4, lambda *shape: torch.randn(shape) / 3
+        self.w = torch.nn.Parameter(draw(1, 12 * self.blocks))
+        self.u = torch.nn.Parameter(draw(12, 12 * self.blocks))
+        self.b = torch.nn.Parameter(draw(12 * self.blocks))
+        self.p = torch.nn.Parameter(draw(3, 12)) if kind == "peephole" else torch.zeros(3, 12)
+        self.fc = torch.nn.Linear(12, 1)
+
+    def step(self, h, c, x_t):
+        rows = x_t @ self.w + h @ self.u + self.b
+        i, g, o, *f = rows.chunk(self.blocks, dim=-1)
+        i, g = torch.sigmoid(i + self.p[0] * c), torch.tanh(g)
+        f = torch.sigmoid(f[0] + self.p[1] * c) if f else 1 - i
+        c = f * c + i * g
+        o = torch.sigmoid(o + self.p[2] * c)
+        return o * torch.tanh(c), dict(input=i, forget=f, candidate=g, output=o, c=c)
+
+    def forward(self, x):
+        h, seen = torch.zeros(len(x), 12), [{"c": torch.zeros(len(x), 12)}]
+        for x_t in x.unbind(1):
+            h, now = self.step(h, seen[-1]["c"], x_t)
+            seen.append(now)
+        return self.fc(h), {name: torch.stack([s[name] for s in seen[1:]]) for name in now}
+
+
+# %% side="jax"
+def train_jax(kind, variables, batches, unseen, years):
+    net, optimizer = Net_jax(kind), optax.adam(0.02)
+
+    @jax.jit
+    def step(variables, state, x, y):
+        def loss_of(variables):
+            return ((net.apply(variables, x)[0] - y) ** 2).mean()
+
+        loss, slopes = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(slopes, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for x, y in batches:
+        variables, state, loss = step(variables, state, x, y)
+        losses.append(loss)
+    found = {"losses": losses, "forecasts": net.apply(variables, unseen)[0]}
+    return found | net.apply(variables, years)[1]
+
+
+# %% side="torch"
+def train_torch(kind, state, batches, unseen, years):
+    net, losses = Net_torch(kind), []
+    net.load_state_dict(state)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss = mse_loss(net(x)[0], y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return {"losses": losses, "forecasts": net(unseen)[0]} | net(years)[1]
+
+
+# %% side="both"
+with lesson("gates") as same:
+    raw, cut = series("sunspots"), 230  # from 1930 on, nothing is learned
+    values = (raw - raw[:cut].mean()) / raw[:cut].std()
+    whole = windows(values, 24)
+    x, y, axes = whole["x"], whole["y"], same.axes(5, 1, height=1.7)
+    test, naive = (x[cut - 24 :], y[cut - 24 :]), off(x[cut - 24 :, -1], y[cut - 24 :])
+    for kind in ("plain", "peephole", "coupled"):
+        weights = same.weights(Net_jax(kind), partial(Net_torch, kind), x[:2])
+        batches = same.batches(150, 32, x[: cut - 24], y[: cut - 24])
+        given = kind, weights, batches, test[0], values[None, :, None]
+        ours, theirs = same.run(train_jax, train_torch, *given)
+        errors = [off(side["forecasts"], test[1]) / naive for side in (ours, theirs)]
+        same.row(f"{kind}: error, in parts of the naive one", *errors)
+        same.row(f"{kind}: largest cell state", *(abs(s["c"]).max() for s in (ours, theirs)))
+        same.holds(f"{kind}: better than the year before", errors[1] < 0.8)
+        if kind == "plain":
+            for axis, name in zip(
+                axes[1:], ("input", "forget", "candidate", "output"), strict=True
+            ):
+                for unit in range(3):
+                    lines(axis, *(s[name][:, 0, unit] for s in (ours, theirs)), x=range(1700, 2009))
+    same.holds("coupled: |c| <= 1", abs(theirs["c"]).max() <= 1)
+    axes[0].plot(range(1700, 2009), raw, "k-", lw=0.8)
+    for axis, name in zip(
+        axes, ("sunspots", "input", "forget", "candidate", "output"), strict=True
+    ):
+        axis.set(ylabel=name, xlim=(1900, 2008))
+    legend(axes[1], loc="upper right")
+
+# %% [markdown]
+# ### Where the frameworks part
+# Neither framework's own LSTM has peepholes or coupled gates; one writes them as here.
+#
+# | | PyTorch | Flax | |
+# |---|---|---|---|
+# | parameters of one's own module | made in `__init__`, with all shapes | made in the call | |
+# | their type | the default one | float32, unless it is said | DT-09 |
+# | a step of the loop | a method that uses `self` | a function of arrays, compiled once | |
+# | training it | the graph is as long as the loop | the loop is one operation | |
+#
+# ### Try it
+# - Take the forget gate out, $f = 1$, as in the first LSTM of 1997. What is the largest cell state?
+# - Take the output gate out, $o = 1$. How much worse are the forecasts?
+# - Give the plain cell 36 units in place of 12. Are the forecasts of years never seen better?
+
+# %% [markdown] lesson="bidirectional" title="Bidirectional LSTM"
+# To fill a gap in a series one looks at both its sides. A bidirectional LSTM is two LSTMs: one
+# reads from the beginning, the other from the end, and each step's output is both of theirs:
+#
+# $$y_t = W\,[\overrightarrow h_t;\ \overleftarrow h_t] + b$$
+#
+# Sequences of a batch often have different lengths. An array has no room for that, so the short ones
+# are filled up with zeros, the *padding*. For the one that reads from the beginning, padding comes
+# last and does no harm. The one that reads from the end would begin with it, and reach the first
+# true value with a state that padding has made. It has to be told the lengths.
+#
+# The frameworks go about it differently. PyTorch *packs* the batch: of each time step only the
+# sequences that reach it, one step after the other, so that no padding is left to compute. What
+# comes out is padded again, with zeros. JAX compiles for shapes that are known beforehand, so all
+# steps of all sequences are computed; Flax turns only the true part of each sequence around, and
+# what is computed behind its end is thrown away. Both outputs are set to 0 there.
+#
+# The task is the sunspots again, windows of up to 24 years with three values in ten missing. Each
+# step's input is the value, or 0, and whether it is there. PyTorch's second biases are held at 0.
+
+
+# %% side="jax"
+class Net_jax(nn.Module):
+    @nn.compact
+    def __call__(self, x, lengths):
+        forth, back = (nn.RNN(nn.OptimizedLSTMCell(12, param_dtype=float)) for _ in range(2))
+        h = nn.Bidirectional(forth, back)(x, seq_lengths=lengths)
+        y = nn.Dense(1, param_dtype=float, name="fc")(h)
+        inside = jnp.arange(x.shape[1]) < lengths[:, None]
+        return jnp.where(inside[..., None], y, 0)
+
+
+# %% side="torch"
+class Net_torch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(2, 12, batch_first=True, bidirectional=True)
+        self.fc = torch.nn.Linear(24, 1)
+        for bias in (self.lstm.bias_hh_l0, self.lstm.bias_hh_l0_reverse):
+            bias.requires_grad_(False).zero_()
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        h, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
+        inside = torch.arange(x.shape[1]) < lengths[:, None]
+        return self.fc(h).masked_fill(~inside[..., None], 0)
+
+
+# %% [markdown]
+# Trained, the networks fill the gaps of windows that they have not seen: padded, in one batch; a
+# few of them one by one, without any padding; and once told that all sequences are full.
+
+
+# %% side="jax"
+def run_jax(variables, batches, x, lengths):
+    net, optimizer = Net_jax(), optax.adam(0.02)
+
+    @jax.jit
+    def step(variables, state, x, lengths, y):
+        def loss_of(variables):
+            return ((net.apply(variables, x, lengths) - y) ** 2).mean()
+
+        loss, slopes = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(slopes, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for batch in batches:
+        variables, state, loss = step(variables, state, *batch)
+        losses.append(loss)
+    fill = partial(net.apply, variables)
+    alone = [fill(x[n : n + 1, : lengths[n]], lengths[n : n + 1])[0] for n in range(3)]
+    full = fill(x, jnp.full(len(x), x.shape[1]))
+    return {"losses": losses, "filled": fill(x, lengths), "alone": alone, "told nothing": full}
+
+
+# %% side="torch"
+def run_torch(state, batches, x, lengths):
+    net, losses = Net_torch(), []
+    net.load_state_dict(state)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    for x_batch, lengths_batch, y in batches:
+        optimizer.zero_grad()
+        loss = mse_loss(net(x_batch, lengths_batch), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    alone = [net(x[n : n + 1, : lengths[n]], lengths[n : n + 1])[0] for n in range(3)]
+    full = net(x, torch.full((len(x),), x.shape[1]))
+    return {"losses": losses, "filled": net(x, lengths), "alone": alone, "told nothing": full}
+
+
+# %% side="both"
+with lesson("bidirectional") as same:
+    raw, cut = series("sunspots"), 230
+    values = (raw - raw[:cut].mean()) / raw[:cut].std()
+    x, lengths, y = gapped(same.rng, values, 24)
+    weights = same.weights(Net_jax(), Net_torch, x[:2], lengths[:2])
+    batches = same.batches(300, 32, *(each[: cut - 24] for each in (x, lengths, y)))
+    unseen, ends, truth = x[cut:], lengths[cut:], y[cut:, :, 0]
+    ours, theirs = same.run(run_jax, run_torch, weights, batches, unseen, ends)
+    for n in range(3):
+        same(f"padded or alone: {n}", ours["filled"][n, : ends[n]], theirs["alone"][n])
+    inside, seen, steps = np.arange(24) < ends[:, None], unseen[..., 1] == 1, np.arange(24)
+    gap, filled = inside & ~seen, [side["filled"][..., 0] for side in (ours, theirs)]
+    same.row("off, in the gaps", *(off(each[gap], truth[gap]) for each in filled))
+    straight = np.stack(
+        [np.interp(steps, steps[s], v[s]) for v, s in zip(truth, seen, strict=True)]
+    )
+    same.row("off, with a straight line", *(off(straight[gap], truth[gap]),) * 2)
+    better = off(filled[1][gap], truth[gap]) < off(straight[gap], truth[gap])
+    same.holds("better than a straight line", better)
+    wrong = abs(theirs["told nothing"] - theirs["filled"])[..., 0].max(1, where=inside, initial=0)
+    same.holds(
+        "told nothing of lengths, all but the full ones are wrong",
+        ((wrong > 1e-3) == (ends < 24)).all(),
+    )
+    axis, n = same.axes(height=4), int(np.argmax(ends))
+    shown = steps[inside[n]]
+    axis.plot(shown, truth[n, shown], "k-", lw=0.8, label="sunspots")
+    axis.plot(steps[seen[n]], truth[n, seen[n]], "ko", label="given")
+    lines(axis, *(each[n, shown] for each in filled), label="filled")
+    axis.set(xlabel="year of the window", ylabel="standardised")
+    axis.set_title("gaps, filled from both sides")
+    legend(axis)
