@@ -353,8 +353,7 @@ with lesson("vanishing_gradient") as same:
 #
 # In truth the gates see $h$, and $h$ comes from $c$, so that there are other paths, too. Autodiff
 # counts them all, unless it is told to take the gates as constants: by `stop_gradient` in JAX, by
-# `detach` in PyTorch. The first cells train (PyTorch's second bias is held at 0: one is enough).
-# The next ones run the trained cell step by step, and then, from the mark on, differentiate it.
+# `detach` in PyTorch. The first cells train; the next look at the trained cell, and differentiate.
 
 
 # %% side="jax"
@@ -556,7 +555,8 @@ class Net_jax(nn.Module):
             f = nn.sigmoid(f[0] + p[1] * c) if f else 1 - i
             c = f * c + i * g
             o = nn.sigmoid(o + p[2] * c)
-            return (o * jnp.tanh(c), c), dict(input=i, forget=f, candidate=g, output=o, c=c)
+            seen = {"input": i, "forget": f, "candidate": g, "output": o, "c": c}
+            return (o * jnp.tanh(c), c), seen
 
         (h, _), seen = jax.lax.scan(step, (zeros((len(x), 12)),) * 2, x.swapaxes(0, 1))
         return nn.Dense(1, name="fc")(h), seen
@@ -580,7 +580,8 @@ class Net_torch(torch.nn.Module):
         f = torch.sigmoid(f[0] + self.p[1] * c) if f else 1 - i
         c = f * c + i * g
         o = torch.sigmoid(o + self.p[2] * c)
-        return o * torch.tanh(c), dict(input=i, forget=f, candidate=g, output=o, c=c)
+        seen = {"input": i, "forget": f, "candidate": g, "output": o, "c": c}
+        return o * torch.tanh(c), seen
 
     def forward(self, x):
         h, seen = torch.zeros(len(x), 12), [{"c": torch.zeros(len(x), 12)}]
@@ -677,16 +678,16 @@ with lesson("gates") as same:
 #
 # $$y_t = W\,[\overrightarrow h_t;\ \overleftarrow h_t] + b$$
 #
-# Sequences of a batch often have different lengths. An array has no room for that, so the short ones
-# are filled up with zeros, the *padding*. For the one that reads from the beginning, padding comes
-# last and does no harm. The one that reads from the end would begin with it, and reach the first
-# true value with a state that padding has made. It has to be told the lengths.
+# Sequences of a batch often have different lengths. An array has no room for that, so the short
+# ones are filled up with zeros, the *padding*. For the LSTM that reads from the beginning, padding
+# comes last and does no harm. The one that reads from the end would begin with it, and reach the
+# first true value with a state that padding has made. It has to be told the lengths.
 #
 # The frameworks go about it differently. PyTorch *packs* the batch: of each time step only the
 # sequences that reach it, one step after the other, so that no padding is left to compute. What
 # comes out is padded again, with zeros. JAX compiles for shapes that are known beforehand, so all
 # steps of all sequences are computed; Flax turns only the true part of each sequence around, and
-# what is computed behind its end is thrown away. Both outputs are set to 0 there.
+# what is computed behind its end is thrown away. The last lines of both networks set it to 0.
 #
 # The task is the sunspots again, windows of up to 24 years with three values in ten missing. Each
 # step's input is the value, or 0, and whether it is there. PyTorch's second biases are held at 0.
@@ -720,8 +721,8 @@ class Net_torch(torch.nn.Module):
 
 
 # %% [markdown]
-# Trained, the networks fill the gaps of windows that they have not seen: padded, in one batch; a
-# few of them one by one, without any padding; and once told that all sequences are full.
+# Trained, the networks fill the gaps of windows that they have not seen: padded, in one batch; two
+# of them alone, without any padding; and once told that all sequences are full.
 
 
 # %% side="jax"
@@ -741,8 +742,8 @@ def run_jax(variables, batches, x, lengths):
     for batch in batches:
         variables, state, loss = step(variables, state, *batch)
         losses.append(loss)
-    fill = partial(net.apply, variables)
-    alone = [fill(x[n : n + 1, : lengths[n]], lengths[n : n + 1])[0] for n in range(3)]
+    fill = jax.jit(partial(net.apply, variables))
+    alone = [fill(x[n : n + 1, : lengths[n]], lengths[n : n + 1])[0] for n in range(2)]
     full = fill(x, jnp.full(len(x), x.shape[1]))
     return {"losses": losses, "filled": fill(x, lengths), "alone": alone, "told nothing": full}
 
@@ -759,7 +760,7 @@ def run_torch(state, batches, x, lengths):
         optimizer.step()
         losses.append(loss.detach())
 
-    alone = [net(x[n : n + 1, : lengths[n]], lengths[n : n + 1])[0] for n in range(3)]
+    alone = [net(x[n : n + 1, : lengths[n]], lengths[n : n + 1])[0] for n in range(2)]
     full = net(x, torch.full((len(x),), x.shape[1]))
     return {"losses": losses, "filled": net(x, lengths), "alone": alone, "told nothing": full}
 
@@ -770,30 +771,180 @@ with lesson("bidirectional") as same:
     values = (raw - raw[:cut].mean()) / raw[:cut].std()
     x, lengths, y = gapped(same.rng, values, 24)
     weights = same.weights(Net_jax(), Net_torch, x[:2], lengths[:2])
-    batches = same.batches(300, 32, *(each[: cut - 24] for each in (x, lengths, y)))
-    unseen, ends, truth = x[cut:], lengths[cut:], y[cut:, :, 0]
+    batches = same.batches(200, 32, *(each[: cut - 24] for each in (x, lengths, y)))
+    unseen, ends, truth, steps = x[cut:], lengths[cut:], y[cut:, :, 0], np.arange(24)
     ours, theirs = same.run(run_jax, run_torch, weights, batches, unseen, ends)
-    for n in range(3):
+    for n in range(2):
         same(f"padded or alone: {n}", ours["filled"][n, : ends[n]], theirs["alone"][n])
-    inside, seen, steps = np.arange(24) < ends[:, None], unseen[..., 1] == 1, np.arange(24)
+    inside, seen = steps < ends[:, None], unseen[..., 1] == 1
     gap, filled = inside & ~seen, [side["filled"][..., 0] for side in (ours, theirs)]
-    same.row("off, in the gaps", *(off(each[gap], truth[gap]) for each in filled))
-    straight = np.stack(
-        [np.interp(steps, steps[s], v[s]) for v, s in zip(truth, seen, strict=True)]
-    )
-    same.row("off, with a straight line", *(off(straight[gap], truth[gap]),) * 2)
-    better = off(filled[1][gap], truth[gap]) < off(straight[gap], truth[gap])
-    same.holds("better than a straight line", better)
-    wrong = abs(theirs["told nothing"] - theirs["filled"])[..., 0].max(1, where=inside, initial=0)
-    same.holds(
-        "told nothing of lengths, all but the full ones are wrong",
-        ((wrong > 1e-3) == (ends < 24)).all(),
-    )
+    straight = [np.interp(steps, steps[s], v[s]) for v, s in zip(truth, seen, strict=True)]
+    errors = [off(each[gap], truth[gap]) for each in (*filled, np.stack(straight))]
+    same.row("off, in the gaps", *errors[:2])
+    same.row("off, with a straight line", errors[2], errors[2])
+    same.holds("better than a straight line", errors[1] < errors[2])
+    wrong = abs(theirs["told nothing"][..., 0] - filled[1]).max(1, where=inside, initial=0)
+    right = (wrong < 1e-3) == (ends == 24)
+    same.holds("told nothing of lengths, it is right for the full windows alone", right.all())
     axis, n = same.axes(height=4), int(np.argmax(ends))
     shown = steps[inside[n]]
     axis.plot(shown, truth[n, shown], "k-", lw=0.8, label="sunspots")
     axis.plot(steps[seen[n]], truth[n, seen[n]], "ko", label="given")
     lines(axis, *(each[n, shown] for each in filled), label="filled")
-    axis.set(xlabel="year of the window", ylabel="standardised")
+    axis.set(xlabel="year of the window", ylabel="sunspots, standardised")
     axis.set_title("gaps, filled from both sides")
     legend(axis)
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | Flax | |
+# |---|---|---|---|
+# | lengths are told by | packing the batch | `seq_lengths=` | |
+# | outputs behind the end | 0 | whatever the cell makes of the padding | RNN-11 |
+# | the last state | that of the true end | so, too, but only if lengths are told | RNN-12 |
+# | reading from the end alone | not offered: flip the input | `nn.RNN(reverse=True)` | RNN-10 |
+# | steps computed | the true ones | all | |
+#
+# ### Try it
+# - Fill the padding with 100 in place of 0. Which of the results change?
+# - Make the LSTM read in one direction only. Does it still beat the straight line?
+# - Leave `jnp.where` out of JAX's network. Do the losses of the two frameworks still agree?
+
+# %% [markdown] lesson="forecasting" title="Time Series Prediction with LSTM"
+# A forecast is worth something if it is made for a time that the forecaster could not see. So a
+# series must not be shuffled into training and test examples, as a set of images is. *Walk-forward
+# validation* does what time does: train on all that lies before a block of the series, forecast the
+# block, one step after the other; then let the block join what is trained on, and go on with the
+# next. Nothing of the future may be used, and that includes its mean and its spread: each block is
+# standardised by what lies before it.
+#
+# Two series are forecast, the yearly sunspots and the monthly carbon dioxide over Mauna Loa. The
+# carbon dioxide rises, so that its future values lie outside of all that was trained on. Its
+# *differences* from month to month, $d_t = v_t - v_{t-1}$, do not. So the network is given those,
+# and the forecast is $v_{t-1} + \hat d_t$.
+#
+# A number like "off by 20" says little by itself. Two forecasts that cost nothing set the scale:
+# the value before, and the value a season ago (eleven years for the sun, twelve months for carbon
+# dioxide). Further ahead a network has to read its own forecasts in place of values, and its errors
+# add up. The figure shows both: one step ahead, and, for the last block, on its own.
+#
+# The window of 24 values is the sequence, and a dense layer answers from the last output. In each
+# block training begins anew. (PyTorch's second bias is held at 0, since Flax has one only.)
+
+
+# %% side="jax"
+class Net_jax(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.RNN(nn.OptimizedLSTMCell(16, param_dtype=float, name="lstm"))(x)
+        return nn.Dense(1, param_dtype=float, name="fc")(h[:, -1])
+
+
+# %% side="torch"
+class Net_torch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.fc = torch.nn.LSTM(1, 16, batch_first=True), torch.nn.Linear(16, 1)
+        self.lstm.bias_hh_l0.requires_grad_(False).zero_()
+
+    def forward(self, x):
+        return self.fc(self.lstm(x)[0][:, -1])
+
+
+# %% side="jax"
+def forecast_jax(start, blocks):
+    net, optimizer = Net_jax(), optax.adam(0.02)
+
+    @jax.jit
+    def step(variables, state, x, y):
+        def loss_of(variables):
+            return ((net.apply(variables, x) - y) ** 2).mean()
+
+        loss, slopes = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(slopes, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    losses, ahead = [], []
+    for batches, x in blocks:
+        variables, state = start, optimizer.init(start)
+        for x_batch, y in batches:
+            variables, state, loss = step(variables, state, x_batch, y)
+            losses.append(loss)
+        ahead.append(jax.jit(net.apply)(variables, x)[:, 0])
+
+    def on(window, _):
+        y = net.apply(variables, window)
+        return jnp.concatenate([window[:, 1:], y[:, None]], axis=1), y[0, 0]
+
+    _, alone = jax.lax.scan(on, x[:1], length=len(x))
+    return {"losses": losses, "one step ahead": ahead, "on its own": alone}
+
+
+# %% side="torch"
+def forecast_torch(start, blocks):
+    net, losses, ahead = Net_torch(), [], []
+    for batches, x in blocks:
+        net.load_state_dict(start)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+        for x_batch, y in batches:
+            optimizer.zero_grad()
+            loss = mse_loss(net(x_batch), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        with torch.no_grad():
+            ahead.append(net(x)[:, 0])
+
+    window, alone = x[:1], []
+    with torch.no_grad():
+        for _ in range(len(x)):
+            y = net(window)
+            window = torch.cat([window[:, 1:], y[:, None]], dim=1)
+            alone.append(y[0, 0])
+    return {"losses": losses, "one step ahead": ahead, "on its own": alone}
+
+
+# %% side="both"
+with lesson("forecasting") as same:
+    weights = same.weights(Net_jax(), Net_torch, np.zeros((2, 24, 1)))
+    tasks = ("sunspots", 11, 219, 30), ("co2", 12, 406, 40)  # season, first forecast, block
+    for axis, (name, season, cut, size) in zip(same.axes(2, 1, height=3.4), tasks, strict=True):
+        raw, blocks, scales = series(name), [], []
+        shift = 1 if name == "co2" else 0  # the differences begin a month later
+        moves = np.diff(raw) if shift else raw
+        for begin in cut + size * np.arange(3) - shift:
+            mean, spread = moves[:begin].mean(), moves[:begin].std()
+            x, y = windows((moves - mean) / spread, 24).values()
+            batches = same.batches(150, 32, x[: begin - 24], y[: begin - 24])
+            blocks.append((batches, x[begin - 24 :][:size]))
+            scales.append((mean, spread))
+        sides = same.run(forecast_jax, forecast_torch, weights, blocks)
+        at, (mean, spread) = cut + np.arange(3 * size), np.array(scales).T[..., None]
+        ahead = [(s["one step ahead"] * spread + mean).ravel() + shift * raw[at - 1] for s in sides]
+        alone = [s["on its own"] * spread[-1] + mean[-1] for s in sides]
+        alone = [raw[at[-size] - 1] + each.cumsum() if shift else each for each in alone]
+        same.row(f"{name}: off, the network", *(off(each, raw[at]) for each in ahead))
+        for rival, lag in {"the value before": 1, "a season ago": season}.items():
+            error = off(raw[at - lag], raw[at])
+            same.row(f"{name}: off, {rival}", error, error)
+            same.holds(f"{name}: better than {rival}", off(ahead[1], raw[at]) < 0.8 * error)
+        dates = 1958 + (2 + at) / 12 if shift else 1700 + at
+        axis.plot(dates, raw[at], "k-", lw=0.8, label=name)
+        lines(axis, *ahead, x=dates, label="one step ahead")
+        lines(axis, *alone, x=dates[-size:], label="on its own")
+        axis.set(ylabel="parts per million" if shift else "sunspots", xlabel="year")
+        legend(axis, loc="upper left")
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX | |
+# |---|---|---|---|
+# | to begin anew | `load_state_dict`, and a new optimizer | the first variables are still there | |
+# | the optimizer's state | inside the optimizer | an argument and a result | OPT-20 |
+# | reading its own forecasts | a loop, under `no_grad` | `scan`; no gradient unless asked for | |
+# | float64 | keeps it | float32, unless x64 is enabled | DT-01 |
+#
+# ### Try it
+# - Give the network the carbon dioxide itself in place of its differences. What does it forecast?
+# - Standardise by the whole series. How much better do the forecasts look, without being better?
+# - Is a season ago the best that costs nothing? Add the change since then: what is left to win?
