@@ -178,7 +178,7 @@ with lesson("introduction") as same:
         lines(axis, ours[name][0, :, 0], theirs[name][0, :, 0], label=name)
     for place, say in ((3, "write"), (7.5, "show"), (12, "write"), (17, "show")):
         axis.text(place, 1.02, say, ha="center")
-    axis.set(xlabel="step", ylim=(-1, 1.15), xlim=(-0.5, 25), xticks=range(0, 20, 2))
+    axis.set(xlabel="step", ylim=(-1, 1.15), xlim=(-0.5, 27), xticks=range(0, 20, 2))
     axis.set_title("a memory of one unit, its weights set by hand")
     legend(axis, loc="center right")
 
