@@ -201,7 +201,8 @@ with lesson("introduction") as same:
 # | type of the parameters | that of the module | float32, unless `param_dtype` | DT-09 |
 #
 # ### Try it
-# - Make the bias of the latch's forget gate 0. What is left of the number after ten steps?
+# - Make the bias of the latch's forget gate 0, so that $f$ is a half. What is left of the number
+#   after four steps, and after eight?
 # - Set the forget gate's weight of "write" to 0. What does the cell hold after the second writing?
 # - Swap the names `h` and `c` in the first line of JAX's `step`. What tells you of the mistake?
 
@@ -335,9 +336,11 @@ with lesson("vanishing_gradient") as same:
 # cells, add it inside the gate: RNN-05.)
 #
 # ### Try it
-# - Multiply Elman's recurrent weights by 1.5 and by 3. Does the gradient still vanish?
-# - Set the forget bias to 10. Which new trouble would such a network have?
-# - Leave out the line that zeroes `bias_hh_l0`. Which curves still agree?
+# - Multiply Elman's recurrent weights $U$ by 1.5 and by 3. With which of the two does the gradient
+#   no longer vanish?
+# - Set the forget bias to 10. Does the gradient reach further than with 3? What can such a network
+#   no longer do?
+# - Leave out the line that zeroes `bias_hh_l0`. Which curves of the two frameworks still agree?
 
 # %% [markdown] lesson="cell_state" title="LSTM Cell State"
 # What does a cell state do in a network that has learned? Here is a task that needs a memory: of
@@ -357,7 +360,7 @@ with lesson("vanishing_gradient") as same:
 
 
 # %% side="jax"
-class Net_jax(nn.Module):
+class Memory_jax(nn.Module):
     @nn.compact
     def __call__(self, x):
         h = nn.RNN(nn.OptimizedLSTMCell(3, param_dtype=float, name="lstm"))(x)
@@ -370,7 +373,7 @@ def fit_jax(params, batches):
     @jax.jit
     def step(params, state, x, y):
         def loss_of(params):
-            return ((Net_jax().apply({"params": params}, x) - y) ** 2).mean()
+            return ((Memory_jax().apply({"params": params}, x) - y) ** 2).mean()
 
         loss, slopes = jax.value_and_grad(loss_of)(params)
         updates, state = optimizer.update(slopes, state)
@@ -384,7 +387,7 @@ def fit_jax(params, batches):
 
 
 # %% side="torch"
-class Net_torch(torch.nn.Module):
+class Memory_torch(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.lstm, self.fc = torch.nn.LSTM(2, 3, batch_first=True), torch.nn.Linear(3, 1)
@@ -407,7 +410,7 @@ def fit_torch(net, batches):
 
 
 # %% side="jax"
-def run_jax(variables, batches, x, mark):
+def look_jax(variables, batches, x, mark):
     params, losses = fit_jax(variables["params"], batches)
     dense = params["lstm"]
     w, u = (jnp.hstack([dense[side + gate]["kernel"] for gate in "ifgo"]) for side in "ih")
@@ -430,14 +433,14 @@ def run_jax(variables, batches, x, mark):
         return state[0]
 
     slopes = [jax.jacobian(last)(c[mark, 0], given) for given in (True, False)]
-    answers = Net_jax().apply({"params": params}, x)
+    answers = Memory_jax().apply({"params": params}, x)
     found = {"losses": losses, "answers": answers, "c": c, "h": h, "forget gates": f}
     return found | {"gates given": slopes[0], "all paths": slopes[1]}
 
 
 # %% side="torch"
-def run_torch(state, batches, x, mark):
-    net = Net_torch()
+def look_torch(state, batches, x, mark):
+    net = Memory_torch()
     net.load_state_dict(state)
     losses = fit_torch(net, batches)
     w, u, b, _ = (parameter.detach() for parameter in net.lstm.parameters())
@@ -472,9 +475,9 @@ with lesson("cell_state") as same:
     x, places = same.rng.uniform(-1, 1, (count, 30, 2)), same.rng.integers(15, size=count)
     x[..., 1] = places[:, None] == np.arange(30)
     y = x[np.arange(count), places, 0]
-    weights = same.weights(Net_jax(), Net_torch, x[:2])
+    weights = same.weights(Memory_jax(), Memory_torch, x[:2])
     batches, mark = same.batches(400, 64, x[200:], y[200:, None]), int(places[0])
-    sides = same.run(run_jax, run_torch, weights, batches, x[first], mark)
+    sides = same.run(look_jax, look_torch, weights, batches, x[first], mark)
     same.row("off, of numbers never seen", *(off(s["answers"][:, 0], y[first]) for s in sides))
     found = []
     for side in sides:
@@ -533,7 +536,7 @@ with lesson("cell_state") as same:
 
 
 # %% side="jax"
-class Net_jax(nn.Module):
+class Variant_jax(nn.Module):
     kind: str
 
     @nn.compact
@@ -563,7 +566,7 @@ class Net_jax(nn.Module):
 
 
 # %% side="torch"
-class Net_torch(torch.nn.Module):
+class Variant_torch(torch.nn.Module):
     def __init__(self, kind):
         super().__init__()
         self.blocks, draw = 3 if kind == "coupled" else 4, lambda *shape: torch.randn(shape) / 3
@@ -593,7 +596,7 @@ class Net_torch(torch.nn.Module):
 
 # %% side="jax"
 def train_jax(kind, variables, batches, unseen, years):
-    net, optimizer = Net_jax(kind), optax.adam(0.02)
+    net, optimizer = Variant_jax(kind), optax.adam(0.02)
 
     @jax.jit
     def step(variables, state, x, y):
@@ -614,7 +617,7 @@ def train_jax(kind, variables, batches, unseen, years):
 
 # %% side="torch"
 def train_torch(kind, state, batches, unseen, years):
-    net, losses = Net_torch(kind), []
+    net, losses = Variant_torch(kind), []
     net.load_state_dict(state)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     for x, y in batches:
@@ -634,7 +637,7 @@ with lesson("gates") as same:
     x, y, axes = whole["x"], whole["y"], same.axes(5, 1, height=1.7)
     test, naive = (x[cut - 24 :], y[cut - 24 :]), off(x[cut - 24 :, -1], y[cut - 24 :])
     for kind in ("plain", "peephole", "coupled"):
-        weights = same.weights(Net_jax(kind), partial(Net_torch, kind), x[:2])
+        weights = same.weights(Variant_jax(kind), partial(Variant_torch, kind), x[:2])
         batches = same.batches(150, 32, x[: cut - 24], y[: cut - 24])
         given = kind, weights, batches, test[0], values[None, :, None]
         ours, theirs = same.run(train_jax, train_torch, *given)
@@ -694,7 +697,7 @@ with lesson("gates") as same:
 
 
 # %% side="jax"
-class Net_jax(nn.Module):
+class Filler_jax(nn.Module):
     @nn.compact
     def __call__(self, x, lengths):
         forth, back = (nn.RNN(nn.OptimizedLSTMCell(12, param_dtype=float)) for _ in range(2))
@@ -705,7 +708,7 @@ class Net_jax(nn.Module):
 
 
 # %% side="torch"
-class Net_torch(torch.nn.Module):
+class Filler_torch(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.lstm = torch.nn.LSTM(2, 12, batch_first=True, bidirectional=True)
@@ -726,8 +729,8 @@ class Net_torch(torch.nn.Module):
 
 
 # %% side="jax"
-def run_jax(variables, batches, x, lengths):
-    net, optimizer = Net_jax(), optax.adam(0.02)
+def fill_jax(variables, batches, x, lengths):
+    net, optimizer = Filler_jax(), optax.adam(0.02)
 
     @jax.jit
     def step(variables, state, x, lengths, y):
@@ -749,8 +752,8 @@ def run_jax(variables, batches, x, lengths):
 
 
 # %% side="torch"
-def run_torch(state, batches, x, lengths):
-    net, losses = Net_torch(), []
+def fill_torch(state, batches, x, lengths):
+    net, losses = Filler_torch(), []
     net.load_state_dict(state)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     for x_batch, lengths_batch, y in batches:
@@ -770,10 +773,10 @@ with lesson("bidirectional") as same:
     raw, cut = series("sunspots"), 230
     values = (raw - raw[:cut].mean()) / raw[:cut].std()
     x, lengths, y = gapped(same.rng, values, 24)
-    weights = same.weights(Net_jax(), Net_torch, x[:2], lengths[:2])
+    weights = same.weights(Filler_jax(), Filler_torch, x[:2], lengths[:2])
     batches = same.batches(200, 32, *(each[: cut - 24] for each in (x, lengths, y)))
     unseen, ends, truth, steps = x[cut:], lengths[cut:], y[cut:, :, 0], np.arange(24)
-    ours, theirs = same.run(run_jax, run_torch, weights, batches, unseen, ends)
+    ours, theirs = same.run(fill_jax, fill_torch, weights, batches, unseen, ends)
     for n in range(2):
         same(f"padded or alone: {n}", ours["filled"][n, : ends[n]], theirs["alone"][n])
     inside, seen = steps < ends[:, None], unseen[..., 1] == 1
@@ -833,7 +836,7 @@ with lesson("bidirectional") as same:
 
 
 # %% side="jax"
-class Net_jax(nn.Module):
+class Forecaster_jax(nn.Module):
     @nn.compact
     def __call__(self, x):
         h = nn.RNN(nn.OptimizedLSTMCell(16, param_dtype=float, name="lstm"))(x)
@@ -841,7 +844,7 @@ class Net_jax(nn.Module):
 
 
 # %% side="torch"
-class Net_torch(torch.nn.Module):
+class Forecaster_torch(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.lstm, self.fc = torch.nn.LSTM(1, 16, batch_first=True), torch.nn.Linear(16, 1)
@@ -853,7 +856,7 @@ class Net_torch(torch.nn.Module):
 
 # %% side="jax"
 def forecast_jax(start, blocks):
-    net, optimizer = Net_jax(), optax.adam(0.02)
+    net, optimizer = Forecaster_jax(), optax.adam(0.02)
 
     @jax.jit
     def step(variables, state, x, y):
@@ -882,7 +885,7 @@ def forecast_jax(start, blocks):
 
 # %% side="torch"
 def forecast_torch(start, blocks):
-    net, losses, ahead = Net_torch(), [], []
+    net, losses, ahead = Forecaster_torch(), [], []
     for batches, x in blocks:
         net.load_state_dict(start)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
@@ -906,7 +909,7 @@ def forecast_torch(start, blocks):
 
 # %% side="both"
 with lesson("forecasting") as same:
-    weights = same.weights(Net_jax(), Net_torch, np.zeros((2, 24, 1)))
+    weights = same.weights(Forecaster_jax(), Forecaster_torch, np.zeros((2, 24, 1)))
     tasks = ("sunspots", 11, 219, 30), ("co2", 12, 406, 40)  # season, first forecast, block
     for axis, (name, season, cut, size) in zip(same.axes(2, 1, height=3.4), tasks, strict=True):
         raw, blocks, scales = series(name), [], []
