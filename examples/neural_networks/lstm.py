@@ -104,11 +104,11 @@ def lstm_torch(weights, x):
 
 
 # %% [markdown]
-# The frameworks' own layers do the same, once they are given the weights. PyTorch's has the four
-# stacked arrays from above. Flax's has a small dense layer for each letter: `ii` for the input
-# gate's $W$, `hi` for its $U$ and $b$, and so on. Nothing in an array of numbers says in which
-# order the gates lie: the file format ONNX has i, o, f, g. The cells also read the blocks in that
-# order, to see what happens, and differentiate a sum of squares of the outputs.
+# The frameworks' own layers do the same, once they are given the weights. PyTorch's has the stacked
+# arrays from above, with a bias for each product; the two are added. Flax's has a small dense layer
+# for each letter: `ii` for the input gate's $W$, `hi` for its $U$ and $b$, and so on. Nothing in an
+# array of numbers says in which order the gates lie: the file format ONNX has i, o, f, g. The cells
+# also read the blocks in that order, to see what happens, and differentiate a sum of squares.
 
 
 # %% side="jax"
@@ -350,7 +350,7 @@ with lesson("vanishing_gradient") as same:
 # after the mark as well as at the end. It carries the number along, as a conveyor belt does.
 #
 # The belt can be measured. Of $c_t = f_t c_{t-1} + i_t g_t$ take the gates and the candidate as
-# given. Then the last cell state depends on an earlier one in one way only:
+# given. Then the matrix of derivatives, the *Jacobian*, is diagonal:
 #
 # $$\frac{\partial c_T}{\partial c_t} = \operatorname{diag}\Big(\prod_{s=t+1}^{T} f_s\Big)$$
 #
@@ -511,8 +511,8 @@ with lesson("cell_state") as same:
 #
 # ### Try it
 # - Start with a forget bias of 0. Does the network still learn the task in 400 steps?
-# - Let PyTorch train its second bias. From which step on do the losses differ?
-# - Take eight units. Is the unit that knows the number early still the one that knows it late?
+# - Let PyTorch train its second bias, too. What differs, and why does the first loss not?
+# - Take eight units. Is the one that knows the number early still the one that knows it late?
 
 # %% [markdown] lesson="gates" title="LSTM Gates"
 # Each gate of an LSTM looks at the input $x$ and at the output before, $h$. Is that all it should
@@ -672,8 +672,8 @@ with lesson("gates") as same:
 #
 # ### Try it
 # - Take the forget gate out, $f = 1$, as in the first LSTM of 1997. What is the largest cell state?
-# - Take the output gate out, $o = 1$. How much worse are the forecasts?
-# - Give the plain cell 36 units in place of 12. Are the forecasts of years never seen better?
+# - Take the output gate out, $o = 1$. Are the forecasts any worse?
+# - Give the cells 36 units in place of 12. Are the forecasts of years never seen better?
 
 # %% [markdown] lesson="bidirectional" title="Bidirectional LSTM"
 # To fill a gap in a series one looks at both its sides. A bidirectional LSTM is two LSTMs: one
@@ -805,12 +805,12 @@ with lesson("bidirectional") as same:
 # | lengths are told by | packing the batch | `seq_lengths=` | |
 # | outputs behind the end | 0 | whatever the cell makes of the padding | RNN-11 |
 # | the last state | that of the true end | so, too, but only if lengths are told | RNN-12 |
-# | reading from the end alone | not offered: flip the input | `nn.RNN(reverse=True)` | RNN-10 |
+# | from the end alone | flip the input | `reverse=True`; outputs in reversed time | RNN-10 |
 # | steps computed | the true ones | all | |
 #
 # ### Try it
 # - Fill the padding with 100 in place of 0. Which of the results change?
-# - Make the LSTM read in one direction only. Does it still beat the straight line?
+# - Let both networks read from the beginning only. Do they still beat the straight line?
 # - Leave `jnp.where` out of JAX's network. Do the losses of the two frameworks still agree?
 
 # %% [markdown] lesson="forecasting" title="Time Series Prediction with LSTM"
