@@ -541,15 +541,12 @@ class Variant_jax(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        blocks, draw, zeros = (
-            3 if self.kind == "coupled" else 4,
-            nn.initializers.normal(),
-            jnp.zeros,
-        )
+        blocks = 3 if self.kind == "coupled" else 4
+        draw = nn.initializers.normal(1 / 3)
         w = self.param("w", draw, (1, 12 * blocks))
         u = self.param("u", draw, (12, 12 * blocks))
         b = self.param("b", draw, (12 * blocks,))
-        p = self.param("p", draw, (3, 12)) if self.kind == "peephole" else zeros((3, 12))
+        p = self.param("p", draw, (3, 12)) if self.kind == "peephole" else jnp.zeros((3, 12))
 
         def step(state, x_t):
             h, c = state
@@ -561,7 +558,8 @@ class Variant_jax(nn.Module):
             seen = {"input": i, "forget": f, "candidate": g, "output": o, "c": c}
             return (o * jnp.tanh(c), c), seen
 
-        (h, _), seen = jax.lax.scan(step, (zeros((len(x), 12)),) * 2, x.swapaxes(0, 1))
+        zeros = jnp.zeros((len(x), 12))
+        (h, _), seen = jax.lax.scan(step, (zeros, zeros), x.swapaxes(0, 1))
         return nn.Dense(1, name="fc")(h), seen
 
 
@@ -569,11 +567,12 @@ class Variant_jax(nn.Module):
 class Variant_torch(torch.nn.Module):
     def __init__(self, kind):
         super().__init__()
-        self.blocks, draw = 3 if kind == "coupled" else 4, lambda *shape: torch.randn(shape) / 3
-        self.w = torch.nn.Parameter(draw(1, 12 * self.blocks))
-        self.u = torch.nn.Parameter(draw(12, 12 * self.blocks))
-        self.b = torch.nn.Parameter(draw(12 * self.blocks))
-        self.p = torch.nn.Parameter(draw(3, 12)) if kind == "peephole" else torch.zeros(3, 12)
+        self.blocks = 3 if kind == "coupled" else 4
+        self.w = torch.nn.Parameter(torch.randn(1, 12 * self.blocks) / 3)
+        self.u = torch.nn.Parameter(torch.randn(12, 12 * self.blocks) / 3)
+        self.b = torch.nn.Parameter(torch.randn(12 * self.blocks) / 3)
+        p = torch.randn(3, 12) / 3
+        self.p = torch.nn.Parameter(p) if kind == "peephole" else torch.zeros(3, 12)
         self.fc = torch.nn.Linear(12, 1)
 
     def step(self, h, c, x_t):
@@ -657,7 +656,8 @@ with lesson("gates") as same:
         axes, ("sunspots", "input", "forget", "candidate", "output"), strict=True
     ):
         axis.set(ylabel=name, xlim=(1900, 2008))
-    legend(axes[1], loc="upper right")
+    axes[0].set_title("the gates of three units of the plain cell")
+    legend(axes[0], loc="upper left", ncols=2)
 
 # %% [markdown]
 # ### Where the frameworks part
@@ -948,6 +948,8 @@ with lesson("forecasting") as same:
 # | float64 | keeps it | float32, unless x64 is enabled | DT-01 |
 #
 # ### Try it
-# - Give the network the carbon dioxide itself in place of its differences. What does it forecast?
-# - Standardise by the whole series. How much better do the forecasts look, without being better?
-# - Is a season ago the best that costs nothing? Add the change since then: what is left to win?
+# - Give the network the carbon dioxide itself in place of its differences. Which forecast that
+#   costs nothing is better now?
+# - Standardise by the whole series. For which of the two do the forecasts look better than they are?
+# - Add to the value a season ago what has changed since: the step before, less the step before a
+#   season ago. How much better than that is the network?
