@@ -178,7 +178,7 @@ with lesson("introduction") as same:
         lines(axis, ours[name][0, :, 0], theirs[name][0, :, 0], label=name)
     for place, say in ((3, "write"), (7.5, "show"), (12, "write"), (17, "show")):
         axis.text(place, 1.02, say, ha="center")
-    axis.set(xlabel="step", ylim=(-1, 1.15), xlim=(-0.5, 27), xticks=range(0, 20, 2))
+    axis.set(xlabel="step", ylim=(-1, 1.15), xlim=(-0.5, 26.5), xticks=range(0, 20, 2))
     axis.set_title("a memory of one unit, its weights set by hand")
     legend(axis, loc="center right")
 
@@ -637,7 +637,7 @@ with lesson("gates") as same:
     test, naive = (x[cut - 24 :], y[cut - 24 :]), off(x[cut - 24 :, -1], y[cut - 24 :])
     for kind in ("plain", "peephole", "coupled"):
         weights = same.weights(Variant_jax(kind), partial(Variant_torch, kind), x[:2])
-        batches = same.batches(150, 32, x[: cut - 24], y[: cut - 24])
+        batches = same.batches(100, 32, x[: cut - 24], y[: cut - 24])
         given = kind, weights, batches, test[0], values[None, :, None]
         ours, theirs = same.run(train_jax, train_torch, *given)
         errors = [off(side["forecasts"], test[1]) / naive for side in (ours, theirs)]
