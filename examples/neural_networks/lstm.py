@@ -265,7 +265,7 @@ def reach_jax(kind, variables, bias, x, ask):
         variables = set_forget_jax(variables, bias)
 
     def answer(x):
-        h = net.apply(variables, x)
+        h = jax.jit(net.apply)(variables, x)
         return (h[:, -1] * ask).sum(), h
 
     slopes, h = jax.jit(jax.grad(answer, has_aux=True))(x)
@@ -363,8 +363,9 @@ with lesson("vanishing_gradient") as same:
 class Memory_jax(nn.Module):
     @nn.compact
     def __call__(self, x):
-        h = nn.RNN(nn.OptimizedLSTMCell(3, param_dtype=float, name="lstm"))(x)
-        return nn.Dense(1, param_dtype=float, name="fc")(h[:, -1])
+        cell = nn.OptimizedLSTMCell(3, param_dtype=float, name="lstm")
+        (_, h), _ = nn.RNN(cell, return_carry=True)(x)  # the last (c, h), and every h
+        return nn.Dense(1, param_dtype=float, name="fc")(h)
 
 
 def fit_jax(params, batches):
@@ -391,7 +392,7 @@ class Memory_torch(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.lstm, self.fc = torch.nn.LSTM(2, 3, batch_first=True), torch.nn.Linear(3, 1)
-        torch.nn.init.constant_(self.lstm.bias_ih_l0[3:6], 5.0)  # the forget gates
+        torch.nn.init.constant_(self.lstm.get_parameter("bias_ih_l0")[3:6], 5.0)  # forget gates
         self.lstm.bias_hh_l0.requires_grad_(False).zero_()
 
     def forward(self, x):
@@ -434,8 +435,7 @@ def look_jax(variables, batches, x, mark):
 
     slopes = [jax.jacobian(last)(c[mark, 0], given) for given in (True, False)]
     answers = Memory_jax().apply({"params": params}, x)
-    found = {"losses": losses, "answers": answers, "c": c, "h": h, "forget gates": f}
-    return found | {"gates given": slopes[0], "all paths": slopes[1]}
+    return {"losses": losses, "answers": answers, "c": c, "h": h, "forget": f, "Jacobians": slopes}
 
 
 # %% side="torch"
@@ -453,10 +453,11 @@ def look_torch(state, batches, x, mark):
         h = o * torch.tanh(c)
         return c, h, f
 
-    steps = [(torch.zeros(len(x), 3),) * 2]
+    c, h, steps = torch.zeros(len(x), 3), torch.zeros(len(x), 3), []
     for x_t in x.unbind(1):
-        steps.append(step(*steps[-1][:2], x_t))
-    c, h, f = (torch.stack(each) for each in zip(*steps[1:], strict=True))
+        c, h, f = step(c, h, x_t)
+        steps.append((c, h, f))
+    c, h, f = (torch.stack(each) for each in zip(*steps, strict=True))
 
     def last(now, given):  # the first sequence, from the mark to its end
         shown = h[mark, 0]
@@ -465,8 +466,8 @@ def look_torch(state, batches, x, mark):
         return now
 
     slopes = [jacobian(partial(last, given=given), c[mark, 0]) for given in (True, False)]
-    found = {"losses": losses, "answers": net(x), "c": c, "h": h, "forget gates": f}
-    return found | {"gates given": slopes[0], "all paths": slopes[1]}
+    answers = net(x)
+    return {"losses": losses, "answers": answers, "c": c, "h": h, "forget": f, "Jacobians": slopes}
 
 
 # %% side="both"
@@ -484,9 +485,9 @@ with lesson("cell_state") as same:
         early, late = (
             match(c, y[first]) for c in (side["c"][places[first] + 1, first], side["c"][-1])
         )
-        belt = side["forget gates"][mark + 1 :, 0].prod(0)
-        same("the belt is the product of the forget gates", np.diag(belt), side["gates given"])
-        found.append(np.stack([early, late, belt, np.diag(side["all paths"])]))
+        belt = side["forget"][mark + 1 :, 0].prod(0)
+        same("the belt is the product of the forget gates", np.diag(belt), side["Jacobians"][0])
+        found.append(np.stack([early, late, belt, np.diag(side["Jacobians"][1])]))
     keeper = found[1][:2].min(0).argmax()
     names = "match with the number, early", "match, late", "passed by its belt", "by all paths"
     for name, *both in zip(names, *(each[:, keeper] for each in found), strict=True):
@@ -512,7 +513,6 @@ with lesson("cell_state") as same:
 # ### Try it
 # - Start with a forget bias of 0. Does the network still learn the task in 400 steps?
 # - Let PyTorch train its second bias, too. What differs, and why does the first loss not?
-# - Take eight units. Is the one that knows the number early still the one that knows it late?
 
 # %% [markdown] lesson="gates" title="LSTM Gates"
 # Each gate of an LSTM looks at the input $x$ and at the output before, $h$. Is that all it should
@@ -839,8 +839,9 @@ with lesson("bidirectional") as same:
 class Forecaster_jax(nn.Module):
     @nn.compact
     def __call__(self, x):
-        h = nn.RNN(nn.OptimizedLSTMCell(16, param_dtype=float, name="lstm"))(x)
-        return nn.Dense(1, param_dtype=float, name="fc")(h[:, -1])
+        cell = nn.OptimizedLSTMCell(16, param_dtype=float, name="lstm")
+        (_, h), _ = nn.RNN(cell, return_carry=True)(x)  # the last (c, h), and every h
+        return nn.Dense(1, param_dtype=float, name="fc")(h)
 
 
 # %% side="torch"
@@ -867,16 +868,16 @@ def forecast_jax(start, blocks):
         updates, state = optimizer.update(slopes, state)
         return optax.apply_updates(variables, updates), state, loss
 
-    losses, ahead = [], []
+    apply, losses, ahead = jax.jit(net.apply), [], []
     for batches, x in blocks:
         variables, state = start, optimizer.init(start)
         for x_batch, y in batches:
             variables, state, loss = step(variables, state, x_batch, y)
             losses.append(loss)
-        ahead.append(jax.jit(net.apply)(variables, x)[:, 0])
+        ahead.append(apply(variables, x)[:, 0])
 
     def on(window, _):
-        y = net.apply(variables, window)
+        y = apply(variables, window)
         return jnp.concatenate([window[:, 1:], y[:, None]], axis=1), y[0, 0]
 
     _, alone = jax.lax.scan(on, x[:1], length=len(x))
