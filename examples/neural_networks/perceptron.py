@@ -6,6 +6,7 @@ figures broad lines are JAX's, dashed ones PyTorch's.
 """
 
 # %% side="both"
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -177,7 +178,7 @@ with lesson("architecture") as same:
 # ### Where the frameworks part
 # | | PyTorch | JAX and Flax | |
 # |---|---|---|---|
-# | the matrix of a dense layer | `weight`, a row for each unit | `kernel`, a column for each unit | LIN-01 |
+# | a dense layer's matrix | `weight`, a row for each unit | `kernel`, a column for each | LIN-01 |
 # | who says how many inputs it has | `Linear(2, 1)` | the first input that `init` sees | |
 # | its first bias | drawn at random | 0 | INIT-02 |
 # | to set a weight | write into it, under `no_grad` | make another dict | |
@@ -325,9 +326,9 @@ with lesson("learning_rule") as same:
 # ### Where the frameworks part
 # | | PyTorch | JAX | |
 # |---|---|---|---|
-# | a decision on a value | Python's `if` | `jnp.where`, `jax.lax.cond`: a traced value has no truth | |
-# | a loop | Python's | `jax.lax.scan`, compiled once; a Python loop under `jit` is unrolled | |
-# | `weight += step` | writes into the tensor, and into all that share it | gives the name to a new array | |
+# | `if mistaken:` | moves or not | an error when compiled: `jnp.where` | |
+# | a loop of a thousand visits | Python's | `jax.lax.scan`; under `jit` Python's is unrolled | |
+# | `weight += step` | writes into the tensor | gives the name to a new array | |
 # | an index beyond the end | an error | the last example, without a word | IDX-01 |
 # | integers @ floats | an error | integers become floats | |
 #
@@ -418,14 +419,13 @@ def descend_torch(kind, x, labels, batches, rate):
 
 # %% side="both"
 with lesson("gradient_descent") as same:
-    # Tumours, benign (+1) or malignant (-1), by the mean radius and texture of their cells.
-    x, labels = load_breast_cancer(return_X_y=True)
+    x, labels = load_breast_cancer(return_X_y=True)  # tumours: radius and texture of their cells
     x, labels = (x[:, :2] - x[:, :2].mean(0)) / x[:, :2].std(0), 2.0 * labels - 1
     kept, aside = hold_out(len(x), 0.25, same.rng)
     seen, y, ones = x[kept], labels[kept], lengthened(x)
     every = np.tile(np.arange(len(y)), (120, 1))  # all examples, 120 times
     single = np.concatenate([same.rng.permutation(len(y)) for _ in range(3)])[:, None]
-    axes, sweep = same.axes(1, 2, height=4.4), np.linspace(-2.4, 0.3, 60)
+    axes = same.axes(1, 2, height=4.4)
     for axis, kind, faster in zip(axes, ("Adaline", "logistic"), (1, 8), strict=True):
         for name, batches, rate in (("stochastic", single, 0.01), ("batch", every, 0.2)):
             found = same.run(descend_jax, descend_torch, kind, seen, y, batches, faster * rate)
@@ -435,6 +435,7 @@ with lesson("gradient_descent") as same:
             same.holds(f"{kind}, {name}: right on five of six", right[1] > 5 / 6)
             few = [path[:: len(path) // 100, :2].T for path in paths]
             overlay(axis, *few, "C0" if name == "batch" else "C1", name)
+        sweep = np.linspace(-1.15, 0.25, 60) * abs(paths[1]).max()
         m = y * (np.stack(np.meshgrid(sweep, sweep), -1) @ seen.T + paths[1][-1, 2])  # label score
         loss = {"Adaline": (1 - m) ** 2 / 2, "logistic": np.logaddexp(0, -m)}[kind].mean(2)
         axis.contour(sweep, sweep, loss, 12, colors="gray", linewidths=0.6)
@@ -442,10 +443,9 @@ with lesson("gradient_descent") as same:
     legend(axes[0])
 
     bottom = np.linalg.lstsq(ones[kept], y)[0]
-    steepest = np.linalg.eigvalsh(ones[kept].T @ ones[kept] / len(y))[-1]
+    largest = 2 / np.linalg.eigvalsh(ones[kept].T @ ones[kept] / len(y))[-1]
     for share in (0.9, 1.1):
-        given = "Adaline", seen, y, every, share * 2 / steepest
-        found = same.run(descend_jax, descend_torch, *given)
+        found = same.run(descend_jax, descend_torch, "Adaline", seen, y, every, share * largest)
         off = [np.linalg.norm(each["path"][-1] - bottom) for each in found]
         same.row(f"Adaline at {share} of 2/λ: from the bottom", *(f"{each:.0e}" for each in off))
         same.holds(f"at {share} of 2/λ: there, or gone", (off[1] < 1e-6) == (share < 1))
@@ -454,13 +454,474 @@ with lesson("gradient_descent") as same:
 # ### Where the frameworks part
 # | | PyTorch | JAX | |
 # |---|---|---|---|
-# | a gradient | lands in `weight.grad`, after `backward()` | is returned by the function `jax.grad(cost)` | |
+# | a gradient | lands in `weight.grad` | is returned by the function `jax.grad(cost)` | |
 # | gradients of two calls | are added up, until `zero_grad()` | are two results | |
 # | a step | `optimizer.step()` writes into the weights | makes new weights | |
-# | scores (N, 1) less labels (N,) | (N, N), without a word | the same; optax's losses raise | LOSS-13 |
-# | squared error of the library | `F.mse_loss`: no ½, and the mean | `optax.l2_loss`: with ½, one value an example | LOSS-01 |
+# | labels (N,) less scores (N, 1) | (N, N) | (N, N), but optax's losses raise | LOSS-13 |
+# | squared error | `F.mse_loss`: no ½, the mean | `optax.l2_loss`: ½, no mean | LOSS-01 |
 #
 # ### Try it
 # - Forget the `[:, 0]` in PyTorch's column. Nothing raises. What does the lesson say?
 # - Leave `zero_grad()` out. Why does Adaline not just go faster?
 # - Multiply the radius by 10. Which rates arrive now? Think of $\lambda$ before you run it.
+
+# %% [markdown] lesson="backpropagation" title="Backpropagation"
+# One unit cannot do XOR. Units *behind* units can: a **hidden layer** of several units looks at the
+# inputs, and a last unit looks at what they say. For each hidden unit $j$ and for the output,
+#
+# $$z_j = \sum_i W_{ji}\, x_i + b_j, \qquad h_j = \tanh z_j, \qquad s = \sum_j v_j h_j + c,$$
+#
+# where $\tanh$ is a smooth step from $-1$ to $1$. The loss is the logistic unit's, $L = \text{mean
+# of } \log(1 + e^{-ys})$. To go downhill we need its slope by every weight, also by those of the
+# hidden layer, which reach the loss only through others. **Backpropagation** is the chain rule,
+# worked off from the end: the slope by a quantity is the sum, over what it feeds, of *their* slope
+# times how strongly it feeds them. With $N$ examples:
+#
+# $$\frac{\partial L}{\partial s} = \frac{-y\,\sigma(-ys)}{N}, \qquad
+#   \frac{\partial L}{\partial v_j} = \frac{\partial L}{\partial s}\, h_j, \qquad
+#   \frac{\partial L}{\partial z_j} = \frac{\partial L}{\partial s}\, v_j\,(1 - h_j^2), \qquad
+#   \frac{\partial L}{\partial W_{ji}} = \frac{\partial L}{\partial z_j}\, x_i$$
+#
+# since $\tanh' = 1 - \tanh^2$. The slope by a bias is that by its sum, and a weight's slope is
+# added up over the examples. Every formula uses the one before it: one walk back costs about as
+# much as the walk there.
+#
+# The cells write that down, each where its framework keeps gradients: in Flax as a dict of the
+# shape of the parameters, in PyTorch in the `.grad` of each parameter. Mind the matrices: Flax's
+# kernel has a *column* for each unit, PyTorch's weight a *row*.
+
+
+# %% side="jax"
+class Net_jax(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.tanh(nn.Dense(8, name="hidden")(x))
+        return h, nn.Dense(1, name="last")(h)[:, 0]
+
+
+def chain_rule_jax(params, x, y):
+    h, score = Net_jax().apply({"params": params}, x)
+    by_score = -y * nn.sigmoid(-y * score) / len(y)
+    by_z = by_score[:, None] * params["last"]["kernel"][:, 0] * (1 - h**2)  # (N, 8)
+    last = {"kernel": h.T @ by_score[:, None], "bias": by_score.sum(keepdims=True)}
+    return {"hidden": {"kernel": x.T @ by_z, "bias": by_z.sum(0)}, "last": last}
+
+
+# %% side="torch"
+class Net_torch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.last = torch.nn.Linear(2, 8), torch.nn.Linear(8, 1)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(x))
+        return h, self.last(h)[:, 0]
+
+
+@torch.no_grad()
+def chain_rule_torch(net, x, y):
+    h, score = net(x)
+    by_score = -y * torch.sigmoid(-y * score) / len(y)
+    by_z = by_score[:, None] * net.last.weight[0] * (1 - h**2)  # (N, 8)
+    net.last.weight.grad, net.last.bias.grad = by_score[None] @ h, by_score.sum(0, keepdim=True)
+    net.hidden.weight.grad, net.hidden.bias.grad = by_z.T @ x, by_z.sum(0)
+
+
+# %% [markdown]
+# Training can now take its gradients by hand or leave them to the framework. It can also start with
+# all weights alike, and then goes nowhere: equal units get equal slopes, stay equal for ever, and
+# are no more than one unit. Weights have to begin at random.
+
+
+# %% side="jax"
+def train_jax(by_hand, alike, variables, x, y, steps, places):
+    def cost(params):
+        _, score = Net_jax().apply({"params": params}, x)
+        return -nn.log_sigmoid(y * score).mean()
+
+    @jax.jit
+    def step(params):
+        slopes = chain_rule_jax(params, x, y) if by_hand else jax.grad(cost)(params)
+        return jax.tree.map(lambda param, slope: param - 0.5 * slope, params, slopes), cost(params)
+
+    params, costs = variables["params"], []
+    if alike:
+        params = jax.tree.map(lambda param: jnp.full_like(param, 0.3), params)
+    for _ in steps:
+        params, before = step(params)
+        costs.append(before)
+    _, score = Net_jax().apply({"params": params}, places)
+    return {"weights": {"params": params}, "costs": costs, "scores": score}
+
+
+# %% side="torch"
+def train_torch(by_hand, alike, state, x, y, steps, places):
+    net = Net_torch()
+    net.load_state_dict(state)
+    if alike:
+        for param in net.parameters():
+            torch.nn.init.constant_(param, 0.3)
+    optimizer, costs = torch.optim.SGD(net.parameters(), lr=0.5), []
+    for _ in steps:
+        optimizer.zero_grad()
+        cost = -F.logsigmoid(y * net(x)[1]).mean()
+        if by_hand:
+            chain_rule_torch(net, x, y)
+        else:
+            cost.backward()
+        optimizer.step()
+        costs.append(cost.detach())
+    return {"weights": net.state_dict(), "costs": costs, "scores": net(places)[1]}
+
+
+# %% side="both"
+with lesson("backpropagation") as same:
+    x, y = np.array([*product((0.0, 1.0), repeat=2)]), np.array([-1.0, 1, 1, -1])  # XOR
+    side = np.linspace(-0.5, 1.5, 41)
+    places = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    start, axes = same.weights(Net_jax(), Net_torch, x), same.axes(1, 2, height=4)
+    for alike, name, color in ((False, "drawn", "C0"), (True, "alike", "C3")):
+        given = alike, start, x, y, same.steps(1000), np.concatenate([x, places])
+        ours, theirs = same.run(train_jax, train_torch, True, *given)  # by hand
+        auto = same.run(train_jax, train_torch, False, *given)
+        same("by hand is by autodiff", ours, auto[1])
+        costs = [each["costs"] for each in (ours, theirs)]
+        right = [int((y * each["scores"][:4] > 0).sum()) for each in (ours, theirs)]
+        same.row(f"weights {name}: corners right", *right)
+        same.row(f"weights {name}: last loss", *(each[-1] for each in costs))
+        same.holds(f"weights {name}: XOR is {'not ' * alike}learned", (right[1] == 4) != alike)
+        lines(axes[1], *costs, label=f"weights {name}", color=color)
+        if not alike:
+            wide, thin = {"linewidths": 5, "alpha": 0.35}, {"linestyles": "--", "linewidths": 1.3}
+            for each, how in ((ours, wide), (theirs, thin)):
+                scores = each["scores"][4:].reshape(41, 41)
+                axes[0].contour(side, side, scores, [0], colors=color, **how)
+    same.holds("alike for ever", np.ptp(theirs["weights"]["hidden.weight"], axis=0).max() == 0)
+    axes[0].scatter(*x.T, c=y, cmap="coolwarm", s=120, edgecolors="k")
+    axes[0].set(title="where the score is 0 (red is on)", xlabel="$x_1$", ylabel="$x_2$")
+    axes[1].set(title="loss, gradients by hand", xlabel="step", yscale="log")
+    legend(axes[1])
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX and Flax | |
+# |---|---|---|---|
+# | slope by a matrix | `by_z.T @ x`, (units, inputs) | `x.T @ by_z`, (inputs, units) | LIN-01 |
+# | gradients by hand | go into `.grad` of each parameter | are a dict like that of the parameters | |
+# | for the way back | every operation is recorded | the function is transformed | |
+# | the parameters after a step | have changed | the old ones are still there | |
+#
+# ### Try it
+# - Forget the factor $1 - h^2$ in one column. Training still works. What tells you?
+# - Start alike, but add $10^{-6}$ to one weight of the hidden layer. How long does it take?
+# - Take 2 hidden units in place of 8, and other seeds (`--seed 1`, 2, 3). How often is XOR learned?
+
+# %% [markdown] lesson="variations" title="Perceptron Variations"
+# What has grown out of the perceptron? Four of its relatives read the ten digits here. All give ten
+# scores to an image, and the largest one decides.
+#
+# - The **multi-class** perceptron has a unit for each class. An example moves the weights if its
+#   own class does not have the largest score: the loss is the mean of $\max_k s_k - s_{own}$.
+# - The **MLP**, or *multilayer perceptron*, puts a hidden layer before that, as the last lesson
+#   did. Its units' step is the *relu*, $\max(0, z)$. Its loss is the logistic one for many classes,
+#   the **cross-entropy**: the mean of $-\log p_{own}$, with $p_k = e^{s_k} / \sum_l e^{s_l}$.
+# - The **convolutional** perceptron has twelve small units, each of which looks at all places of
+#   the image in turn, $3 \times 3$ pixels at a time. Of every four neighbouring answers the largest
+#   is kept (*pooling*), and ordinary units read what is left.
+# - The **voted** perceptron follows Rosenblatt's rule, one class against all others, and throws no
+#   weights away: all that it ever had vote, each for as many visits as they lasted.
+#
+# Batches of 50 digits train the first three, with *momentum*: a step goes on by 0.9 of the step
+# before. Look for who owns what moves. `optax` returns new parameters and a new state of the
+# optimizer; PyTorch's optimizer writes into the network and into itself.
+
+
+# %% side="jax"
+def net_of_jax(kind):
+    def flat(x):  # channel by channel, which is the order of the weights
+        return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+
+    pool = partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
+    layers = {
+        "multi-class": (flat, nn.Dense(10)),
+        "MLP": (flat, nn.Dense(64), nn.relu, nn.Dense(10)),
+        "convolutional": (nn.Conv(12, (3, 3)), nn.relu, pool, flat, nn.Dense(10)),
+    }
+    return Sequential(layers[kind])
+
+
+def fit_jax(kind, variables, batches, unseen):
+    net, optimizer = net_of_jax(kind), optax.sgd(0.05, momentum=0.9)
+
+    def cost(variables, x, labels):
+        scores = net.apply(variables, x)
+        if kind == "multi-class":
+            own = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+            return (scores.max(1) - own).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+
+    @jax.jit
+    def step(variables, state, x, labels):
+        loss, slopes = jax.value_and_grad(cost)(variables, x, labels)
+        updates, state = optimizer.update(slopes, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for x, labels in batches:
+        variables, state, loss = step(variables, state, x, labels)
+        losses.append(loss)
+    return {"weights": variables, "losses": losses, "scores": net.apply(variables, unseen)}
+
+
+# %% side="torch"
+def net_of_torch(kind):
+    flat, relu, pool = torch.nn.Flatten(), torch.nn.ReLU(), torch.nn.MaxPool2d(2)
+    looking = torch.nn.Conv2d(1, 12, 3, padding=1)
+    layers = {
+        "multi-class": (flat, torch.nn.Linear(64, 10)),
+        "MLP": (flat, torch.nn.Linear(64, 64), relu, torch.nn.Linear(64, 10)),
+        "convolutional": (looking, relu, pool, flat, torch.nn.Linear(12 * 4 * 4, 10)),
+    }
+    return torch.nn.Sequential(*layers[kind])
+
+
+def fit_torch(kind, state, batches, unseen):
+    net = net_of_torch(kind)
+    net.load_state_dict(state)
+    optimizer, losses = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9), []
+
+    def cost(x, labels):
+        scores = net(x)
+        if kind == "multi-class":
+            own = scores.gather(1, labels[:, None])[:, 0]
+            return (scores.amax(1) - own).mean()
+        return F.cross_entropy(scores, labels)
+
+    for x, labels in batches:
+        optimizer.zero_grad()
+        loss = cost(x, labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return {"weights": net.state_dict(), "losses": losses, "scores": net(unseen)}
+
+
+# %% [markdown]
+# The voted perceptron keeps ten weight vectors, one for each digit, and moves those that a digit
+# finds mistaken. The votes can be counted on the way, so that no old weights need to be stored.
+
+
+# %% side="jax"
+@jax.jit
+def vote_jax(x, labels, unseen):
+    def visit(carry, example):
+        (weight, votes), (x, sign) = carry, example
+        mistaken = sign * (weight @ x) <= 0  # (10,)
+        weight = weight + jnp.where(mistaken, sign, 0)[:, None] * x
+        return (weight, votes + jnp.sign(unseen @ weight.T)), mistaken.sum()
+
+    signs = 2 * jax.nn.one_hot(labels, 10, dtype=float) - 1  # +1 for the own class, else -1
+    start = jnp.zeros((10, 65)), jnp.zeros((len(unseen), 10))
+    (_, votes), moves = jax.lax.scan(visit, start, (x, signs))
+    return {"scores": votes, "moves": moves.sum()}
+
+
+# %% side="torch"
+def vote_torch(x, labels, unseen):
+    signs = 2.0 * F.one_hot(labels, 10) - 1  # +1 for the own class, else -1
+    weight, votes, moves = torch.zeros(10, 65), torch.zeros(len(unseen), 10), 0
+    for example, sign in zip(x, signs, strict=True):
+        mistaken = sign * (weight @ example) <= 0  # (10,)
+        weight[mistaken] += sign[mistaken, None] * example
+        votes += torch.sign(unseen @ weight.T)
+        moves += mistaken.sum()
+    return {"scores": votes, "moves": moves}
+
+
+# %% side="both"
+with lesson("variations") as same:
+    images, labels, unseen, held = split_digits(same.rng)
+    axes, scores, numbers, right = same.axes(1, 2, height=4), {}, {}, {}
+    for kind in ("multi-class", "MLP", "convolutional"):
+        weights = same.weights(net_of_jax(kind), partial(net_of_torch, kind), images[:2])
+        batches = same.batches(300, 50, same.images(images), labels)
+        found = same.run(fit_jax, fit_torch, kind, weights, batches, same.images(unseen))
+        scores[kind] = [each["scores"] for each in found]
+        numbers[kind] = sum(each.size for each in found[1]["weights"].values())
+        smooth = [np.convolve(each["losses"], np.ones(20) / 20, "valid") for each in found]
+        lines(axes[0], *smooth, label=kind)
+    x, x_unseen = (lengthened(each.reshape(len(each), -1)) for each in (images, unseen))
+    found = same.run(vote_jax, vote_torch, x, labels, x_unseen)
+    scores["voted"], numbers["voted"] = [e["scores"] for e in found], 65 * found[1]["moves"]
+    for kind, each in scores.items():
+        right[kind] = [(of.argmax(1) == held).mean() for of in each]
+        same.row(f"{kind}, {numbers[kind]} numbers: right on unseen digits", *right[kind])
+        same.holds(f"{kind}: nine of ten", right[kind][1] > 0.9)
+    same.holds("a hidden layer pays", right["MLP"][1] > right["multi-class"][1])
+    same.holds("so does looking at neighbours", right["convolutional"][1] > right["voted"][1])
+    axes[0].set(title="each one's loss, mean of 20", xlabel="step", yscale="log")
+    legend(axes[0])
+    bars(axes[1], right, *zip(*right.values(), strict=True))
+    axes[1].set(title="right on unseen digits", xlim=(0.85, 1))
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | Flax and optax | |
+# |---|---|---|---|
+# | images | (N, C, H, W), also when they are flattened | (N, H, W, C): permute first | FLAT-01 |
+# | a convolution's padding | 0 | `"SAME"` | CONV-06 |
+# | pooling windows move by | their own size | 1, unless `strides` says otherwise | POOL-01 |
+# | cross-entropy | the batch's mean | one value an example | LOSS-14 |
+# | slope of a maximum at ties | `max(1)`: one takes all | `max(1)`: they share | GRAD-06 |
+#
+# ### Try it
+# - Leave the `transpose` out of `flat`. Which of the three networks notices, and why only that one?
+# - Take `strides` out of `pool`. What complains, and which number does it name?
+# - Give the MLP 20 hidden units, about as many numbers as the convolutional one has. Who is ahead?
+
+# %% [markdown] lesson="applications" title="Perceptron Applications"
+# What is this good for? Two jobs on real data, one for each end of the family.
+#
+# **Sorting texts.** Paragraphs of Python's own manual come from three of its pages. Each paragraph
+# becomes a **bag of words**: how often each of 300 words stands in it, whatever their order. That
+# is a long vector, mostly zeros, and in so many dimensions a straight cut does well. So it gets the
+# multi-class perceptron in Rosenblatt's own manner: one paragraph at a time, and where its topic
+# $t$ is not ahead of the best rival $r$,
+#
+# $$w_t \leftarrow w_t + x, \qquad w_r \leftarrow w_r - x.$$
+#
+# The average of the weights after every visit is kept. It can be read: a large weight says "this
+# word speaks for this topic".
+#
+# **Reading digits.** Pixels are another matter: no single one speaks for a digit, only pixels
+# together do. That takes a hidden layer. Accuracy alone does not say what goes wrong, so we count a
+# **confusion matrix**: row $i$, column $j$ says how often the digit $i$ was taken for $j$. On the
+# diagonal everything is right.
+#
+# Look for the indices in the cells. JAX's `x.at[i].add(y)` is an array with something added at
+# index $i$; PyTorch's `x[i] += y` adds it in place.
+
+
+# %% side="jax"
+@jax.jit
+def sort_texts_jax(x, topics, order, unseen):
+    def visit(carry, n):
+        weight, total = carry
+        scores = weight @ x[n]
+        rival = scores.at[topics[n]].set(-jnp.inf).argmax()
+        move = jnp.where(scores[topics[n]] <= scores[rival], x[n], 0)
+        weight = weight.at[topics[n]].add(move).at[rival].add(-move)
+        return (weight, total + weight), None
+
+    nothing = jnp.zeros((3, x.shape[1]))
+    (_, total), _ = jax.lax.scan(visit, (nothing, nothing), order)
+    average = total / len(order)
+    return {"weight": average, "known": x @ average.T, "new": unseen @ average.T}
+
+
+# %% side="torch"
+def sort_texts_torch(x, topics, order, unseen):
+    weight, total = torch.zeros(3, x.shape[1]), torch.zeros(3, x.shape[1])
+    for n in order:
+        scores = weight @ x[n]
+        others = scores.clone()
+        others[topics[n]] = -torch.inf
+        rival = others.argmax()
+        if scores[topics[n]] <= scores[rival]:
+            weight[topics[n]] += x[n]
+            weight[rival] -= x[n]
+        total += weight
+    average = total / len(order)
+    return {"weight": average, "known": x @ average.T, "new": unseen @ average.T}
+
+
+# %% [markdown]
+# The digits' network is the MLP of the last lesson, with 48 hidden units.
+
+# %% side="jax"
+reader_jax = Sequential((nn.Dense(48), nn.relu, nn.Dense(10)))
+
+
+def read_digits_jax(variables, batches, unseen, held):
+    optimizer = optax.sgd(0.05, momentum=0.9)
+
+    def cost(variables, x, labels):
+        scores = reader_jax.apply(variables, x)
+        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+
+    @jax.jit
+    def step(variables, state, x, labels):
+        updates, state = optimizer.update(jax.grad(cost)(variables, x, labels), state)
+        return optax.apply_updates(variables, updates), state
+
+    state = optimizer.init(variables)
+    for x, labels in batches:
+        variables, state = step(variables, state, x, labels)
+    said = reader_jax.apply(variables, unseen).argmax(1)
+    return {"weights": variables, "confusion": jnp.zeros((10, 10), int).at[held, said].add(1)}
+
+
+# %% side="torch"
+def reader_torch():
+    return torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10))
+
+
+def read_digits_torch(state, batches, unseen, held):
+    net = reader_torch()
+    net.load_state_dict(state)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    for x, labels in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), labels).backward()
+        optimizer.step()
+    said, one = net(unseen).argmax(1), torch.ones_like(held)
+    confusion = torch.zeros(10, 10, dtype=int).index_put_((held, said), one, accumulate=True)
+    return {"weights": net.state_dict(), "confusion": confusion}
+
+
+# %% side="both"
+with lesson("applications") as same:
+    words, texts, fresh = bags_of_words(same.rng)
+    x, unseen = (lengthened(each["x"].astype(float)) for each in (texts, fresh))
+    order, topics = np.tile(np.arange(len(x)), 20), texts["labels"]
+    found = same.run(sort_texts_jax, sort_texts_torch, x, topics, order, unseen)
+    right = [(each["new"].argmax(1) == fresh["labels"]).mean() for each in found]
+    guess = np.bincount(fresh["labels"]).max() / len(unseen)
+    same.row("texts: right on new ones", *right)
+    same.row("texts: right by always naming the commonest topic", guess, guess)
+    same.holds("texts: three of four", right[1] > 0.75 > guess)
+    same.holds("texts: what was learned is known", (found[1]["known"].argmax(1) == topics).all())
+    axes = same.axes(2, 3, height=3.2)
+    for axis, topic in zip(axes[1], range(3), strict=True):
+        top = (-found[1]["weight"][topic, :-1]).argsort()[:7]
+        bars(axis, [words[word] for word in top], *(each["weight"][topic, top] for each in found))
+        axis.set_title(f"speaks for {TOPICS[topic]}", fontsize=10)
+
+    x, labels, unseen, held = split_digits(same.rng, flat=True)
+    weights, batches = (
+        same.weights(reader_jax, reader_torch, x[:2]),
+        same.batches(250, 50, x, labels),
+    )
+    found = same.run(read_digits_jax, read_digits_torch, weights, batches, unseen, held)
+    seen = [each["confusion"].trace() / len(held) for each in found]
+    same.row("digits: right on new ones", *seen)
+    same.holds("digits: 19 of 20", seen[1] > 0.95)
+    for axis, each, name in zip(axes[0], found, ("JAX", "PyTorch"), strict=False):
+        picture(axis, each["confusion"] ** 0.5, f"{name}: is (row), said (column)", cmap="Blues")
+        axis.set(xticks=range(10), yticks=range(10))
+    bars(axes[0, 2], ("texts", "guessed", "digits"), *zip(right, (guess, guess), seen, strict=True))
+    axes[0, 2].set_title("right on new ones", fontsize=10)
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX | |
+# |---|---|---|---|
+# | to write at an index | `x[i] = y`, in place | `x.at[i].set(y)`, a new array | |
+# | to count, with indices that come twice | `x[i] += 1` misses some | `x.at[i].add(1)` | IDX-02 |
+# | an index out of range, read | an error | the last element | IDX-01 |
+# | cross-entropy of | scores | scores: optax's name begins with `softmax` | LOSS-06 |
+#
+# ### Try it
+# - Count the confusions with `confusion[held, said] += 1` in PyTorch's column. What is in it?
+# - Let the word "the" be counted no more. Which topic suffers?
+# - Read the digits with the multi-class perceptron of the texts. Which digits does it confuse?
