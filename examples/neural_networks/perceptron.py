@@ -118,7 +118,7 @@ def search_jax(corners, tables, tried):
         linear = {"kernel": line[:2, None], "bias": line[2:]}
         return Perceptron_jax().apply({"params": {"linear": linear}}, corners)
 
-    scores, answers = jax.vmap(call)(tried)  # (36, 4)
+    scores, answers = jax.jit(jax.vmap(call))(tried)  # (36, 4)
     right = (answers[:, None] == tables).sum(2)  # (36, 16)
     return {
         "corners right": right.max(0),
@@ -168,10 +168,8 @@ with lesson("architecture") as same:
         best = [each["best line"][table] for each in (ours, theirs)]
         lines(axis, *(-(b + one * across) / two for one, two, b in best), x=across)
         axis.scatter(*corners.T, c=tables[table], cmap="coolwarm", s=120, edgecolors="k")
-        axis.set(
-            title=f"{name}: {found[1][table]} of 4 (red is on)", xlabel="$x_1$", ylabel="$x_2$"
-        )
-        axis.set(xlim=across, ylim=(-0.5, 2.2))
+        axis.set(xlabel="$x_1$", xlim=across, ylim=(-0.5, 2.2))
+        axis.set_title(f"{name}: {found[1][table]} of 4 (red is on)")
         legend(axis, loc="upper right")
 
 # %% [markdown]
@@ -188,7 +186,7 @@ with lesson("architecture") as same:
 # - Set the bias of AND to $-2$. At which corner does `>` or `>=` now decide, and what does each
 #   make of AND?
 # - Give the unit $x_1 x_2$ as a third input: `np.c_[corners, corners.prod(1)]`. Which weights make
-#   it XOR? One of the two columns has to be told that there are three inputs now.
+#   it XOR? In one of the two columns the module itself must be told that there are three inputs.
 # - Leave the bias of $\pm\frac32$ out. Which of the sixteen are lost, and why those?
 
 # %% [markdown] lesson="learning_rule" title="Perceptron Learning Algorithm"
@@ -207,7 +205,8 @@ with lesson("architecture") as same:
 # $$k\,g \;\le\; u \cdot w \;\le\; |w| \;\le\; \sqrt{k}\,R, \qquad\text{so that}\qquad
 #   k \le (R/g)^2.$$
 #
-# The rule makes no more mistakes than that, however often it goes through the examples.
+# The rule makes no more mistakes than that, however often it goes through the examples. (In the
+# figure $|w|$ runs between a solid line, $k\,g$, and a dotted one, $\sqrt{k}\,R$.)
 #
 # *Online* the rule looks at one example at a time. *Epoch-wise* it looks at all of them, an
 # **epoch**, and adds up the moves of all mistakes. PyTorch's column is the rule as one says it: a
@@ -334,8 +333,10 @@ with lesson("learning_rule") as same:
 #
 # ### Try it
 # - Take the `clone()` away. What does PyTorch's path look like, and why has JAX's column no copy?
-# - Let a move be $\frac12 y\,x$. Which numbers of the table change? (The weights begin at zero.)
-# - Try 3 against 8. How many mistakes are there now, and how large is the bound?
+# - Let an online move be $\frac12 y\,x$, in both columns. Which numbers of the table change? Mind
+#   that the weights begin at zero.
+# - Try 3 against 8. Two claims fail, for it takes more visits and more epochs. How many moves are
+#   there in the end, and how does that go with the bound?
 
 # %% [markdown] lesson="gradient_descent" title="Gradient Descent"
 # Rosenblatt's rule knows right and wrong, but not *how* wrong. The reason is the step: almost
@@ -419,13 +420,13 @@ def descend_torch(kind, x, labels, batches, rate):
 
 # %% side="both"
 with lesson("gradient_descent") as same:
-    x, labels = load_breast_cancer(return_X_y=True)  # tumours: radius and texture of their cells
-    x, labels = (x[:, :2] - x[:, :2].mean(0)) / x[:, :2].std(0), 2.0 * labels - 1
+    x, labels = map(np.asarray, load_breast_cancer(return_X_y=True))  # cells of tumours
+    x, labels = x[:, :2], 2.0 * labels - 1  # radius and texture; +1 is benign
+    x = (x - x.mean(0)) / x.std(0)
     kept, aside = hold_out(len(x), 0.25, same.rng)
     seen, y, ones = x[kept], labels[kept], lengthened(x)
-    every = np.tile(np.arange(len(y)), (120, 1))  # all examples, 120 times
+    every, axes = np.tile(np.arange(len(y)), (120, 1)), same.axes(1, 2, height=4.4)
     single = np.concatenate([same.rng.permutation(len(y)) for _ in range(3)])[:, None]
-    axes = same.axes(1, 2, height=4.4)
     for axis, kind, faster in zip(axes, ("Adaline", "logistic"), (1, 8), strict=True):
         for name, batches, rate in (("stochastic", single, 0.01), ("batch", every, 0.2)):
             found = same.run(descend_jax, descend_torch, kind, seen, y, batches, faster * rate)
@@ -433,8 +434,8 @@ with lesson("gradient_descent") as same:
             right = [(labels[aside] * (ones[aside] @ path[-1]) > 0).mean() for path in paths]
             same.row(f"{kind}, {name}: right on unseen tumours", *right)
             same.holds(f"{kind}, {name}: right on five of six", right[1] > 5 / 6)
-            few = [path[:: len(path) // 100, :2].T for path in paths]
-            overlay(axis, *few, "C0" if name == "batch" else "C1", name)
+            few, those = (path[:: len(path) // 100, :2].T for path in paths)
+            overlay(axis, few, those, "C0" if name == "batch" else "C1", name)
         sweep = np.linspace(-1.15, 0.25, 60) * abs(paths[1]).max()
         m = y * (np.stack(np.meshgrid(sweep, sweep), -1) @ seen.T + paths[1][-1, 2])  # label score
         loss = {"Adaline": (1 - m) ** 2 / 2, "logistic": np.logaddexp(0, -m)}[kind].mean(2)
@@ -461,9 +462,10 @@ with lesson("gradient_descent") as same:
 # | squared error | `F.mse_loss`: no ½, the mean | `optax.l2_loss`: ½, no mean | LOSS-01 |
 #
 # ### Try it
-# - Forget the `[:, 0]` in PyTorch's column. Nothing raises. What does the lesson say?
-# - Leave `zero_grad()` out. Why does Adaline not just go faster?
-# - Multiply the radius by 10. Which rates arrive now? Think of $\lambda$ before you run it.
+# - Forget the `[:, 0]` in PyTorch's column. Nothing raises. Which of the four paths is still right?
+# - Leave `zero_grad()` out. Why does Adaline not just arrive faster?
+# - Multiply the radius by 10, just before `kept`. Which rates run away now? And why has even the
+#   largest good one not arrived after 120 steps? Think of $\lambda$ before you run it.
 
 # %% [markdown] lesson="backpropagation" title="Backpropagation"
 # One unit cannot do XOR. Units *behind* units can: a **hidden layer** of several units looks at the
@@ -607,14 +609,15 @@ with lesson("backpropagation") as same:
 # | | PyTorch | JAX and Flax | |
 # |---|---|---|---|
 # | slope by a matrix | `by_z.T @ x`, (units, inputs) | `x.T @ by_z`, (inputs, units) | LIN-01 |
-# | gradients by hand | go into `.grad` of each parameter | are a dict like that of the parameters | |
+# | gradients by hand | go into each `.grad` | are a dict like that of the parameters | |
 # | for the way back | every operation is recorded | the function is transformed | |
 # | the parameters after a step | have changed | the old ones are still there | |
 #
 # ### Try it
-# - Forget the factor $1 - h^2$ in one column. Training still works. What tells you?
-# - Start alike, but add $10^{-6}$ to one weight of the hidden layer. How long does it take?
-# - Take 2 hidden units in place of 8, and other seeds (`--seed 1`, 2, 3). How often is XOR learned?
+# - Forget the factor $1 - h^2$ in one column. Nothing raises. Which lines of the output tell you?
+# - Start alike, but add $10^{-2}$ to one weight of the hidden layer, in both columns. Is XOR learned
+#   now? And with $10^{-6}$?
+# - Take 2 hidden units in place of 8, then 1. How many does XOR need?
 
 # %% [markdown] lesson="variations" title="Perceptron Variations"
 # What has grown out of the perceptron? Four of its relatives read the ten digits here. All give ten
@@ -651,10 +654,10 @@ def net_of_jax(kind):
 
 
 def fit_jax(kind, variables, batches, unseen):
-    net, optimizer = net_of_jax(kind), optax.sgd(0.05, momentum=0.9)
+    call, optimizer = jax.jit(net_of_jax(kind).apply), optax.sgd(0.05, momentum=0.9)
 
     def cost(variables, x, labels):
-        scores = net.apply(variables, x)
+        scores = call(variables, x)
         if kind == "multi-class":
             own = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
             return (scores.max(1) - own).mean()
@@ -670,7 +673,7 @@ def fit_jax(kind, variables, batches, unseen):
     for x, labels in batches:
         variables, state, loss = step(variables, state, x, labels)
         losses.append(loss)
-    return {"weights": variables, "losses": losses, "scores": net.apply(variables, unseen)}
+    return {"weights": variables, "losses": losses, "scores": call(variables, unseen)}
 
 
 # %% side="torch"
@@ -777,7 +780,7 @@ with lesson("variations") as same:
 # ### Try it
 # - Leave the `transpose` out of `flat`. Which of the three networks notices, and why only that one?
 # - Take `strides` out of `pool`. What complains, and which number does it name?
-# - Give the MLP 20 hidden units, about as many numbers as the convolutional one has. Who is ahead?
+# - Give the MLP 27 hidden units, as many numbers as the convolutional one has. Who is ahead now?
 
 # %% [markdown] lesson="applications" title="Perceptron Applications"
 # What is this good for? Two jobs on real data, one for each end of the family.
@@ -793,10 +796,9 @@ with lesson("variations") as same:
 # The average of the weights after every visit is kept. It can be read: a large weight says "this
 # word speaks for this topic".
 #
-# **Reading digits.** Pixels are another matter: no single one speaks for a digit, only pixels
-# together do. That takes a hidden layer. Accuracy alone does not say what goes wrong, so we count a
-# **confusion matrix**: row $i$, column $j$ says how often the digit $i$ was taken for $j$. On the
-# diagonal everything is right.
+# **Reading digits.** What a single pixel says depends on the others, so the digits get a hidden
+# layer. Accuracy alone does not tell what goes wrong, so we count a **confusion matrix**: row $i$,
+# column $j$ says how often the digit $i$ was taken for $j$. What is right lies on the diagonal.
 #
 # Look for the indices in the cells. JAX's `x.at[i].add(y)` is an array with something added at
 # index $i$; PyTorch's `x[i] += y` adds it in place.
@@ -843,10 +845,10 @@ reader_jax = Sequential((nn.Dense(48), nn.relu, nn.Dense(10)))
 
 
 def read_digits_jax(variables, batches, unseen, held):
-    optimizer = optax.sgd(0.05, momentum=0.9)
+    call, optimizer = jax.jit(reader_jax.apply), optax.sgd(0.05, momentum=0.9)
 
     def cost(variables, x, labels):
-        scores = reader_jax.apply(variables, x)
+        scores = call(variables, x)
         return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
 
     @jax.jit
@@ -857,7 +859,7 @@ def read_digits_jax(variables, batches, unseen, held):
     state = optimizer.init(variables)
     for x, labels in batches:
         variables, state = step(variables, state, x, labels)
-    said = reader_jax.apply(variables, unseen).argmax(1)
+    said = call(variables, unseen).argmax(1)
     return {"weights": variables, "confusion": jnp.zeros((10, 10), int).at[held, said].add(1)}
 
 
@@ -875,7 +877,7 @@ def read_digits_torch(state, batches, unseen, held):
         F.cross_entropy(net(x), labels).backward()
         optimizer.step()
     said, one = net(unseen).argmax(1), torch.ones_like(held)
-    confusion = torch.zeros(10, 10, dtype=int).index_put_((held, said), one, accumulate=True)
+    confusion = torch.zeros(10, 10, dtype=torch.long).index_put_((held, said), one, accumulate=True)
     return {"weights": net.state_dict(), "confusion": confusion}
 
 
@@ -923,5 +925,6 @@ with lesson("applications") as same:
 #
 # ### Try it
 # - Count the confusions with `confusion[held, said] += 1` in PyTorch's column. What is in it?
-# - Let the word "the" be counted no more. Which topic suffers?
-# - Read the digits with the multi-class perceptron of the texts. Which digits does it confuse?
+# - Take only the 50 commonest words, `bags_of_words(same.rng, size=50)`. Which two claims fail?
+# - Take the hidden layer out of both columns. Is the accuracy lower? Compare with the last lesson,
+#   try other seeds, and beware of what is learned from one split.
