@@ -454,9 +454,9 @@ with lesson("low_rank") as same:
 # ### Where the frameworks part
 # | | PyTorch | JAX | |
 # |---|---|---|---|
-# | a randomised decomposition | `torch.svd_lowrank`, rank 6 unless told | none: write the cell above | |
+# | randomised decomposition | `torch.svd_lowrank`, of rank 6 unless told | to be written | |
 # | random columns of a seed | other numbers | than these | INIT-05 |
-# | `norm(a, 2)` | `torch.linalg`: $s_1$; the older `torch.norm`: of all entries | $s_1$ | LA-05 |
+# | `norm(a, 2)` | `torch.linalg`: $s_1$; older `torch.norm`: of all entries | $s_1$ | LA-05 |
 #
 # ### Try it
 # - Multiply the picture by random signs, entry by entry. How do the values fall now, and how many
@@ -545,7 +545,7 @@ with lesson("pca") as same:
     x, labels = digits["x"].astype(float), digits["labels"]
     ours, theirs = same.run(pca_jax, pca_torch, x, labels)
     known = PCA(40, svd_solver="full").fit(x)
-    same("scikit-learn's numbers, but for signs", abs(ours["projected"]), abs(known.transform(x)))
+    same("scikit-learn's numbers, up to signs", abs(ours["projected"]), abs(known.transform(x)))
     same("its variances", ours["variances"][:40], known.explained_variance_)
     same("its shares", ours["explained"][:40], known.explained_variance_ratio_.cumsum())
     same("the numbers are uncorrelated", ours["covariance"], np.diag(theirs["variances"]))
@@ -591,15 +591,14 @@ with lesson("pca") as same:
 #
 # $$x = \sum_i \frac{u_i \cdot b}{s_i}\, v_i .$$
 #
-# Blur nearly wipes out fine detail: many $s_i$ are almost 0. The camera adds a little noise to $b$,
-# the sum divides it by them, and what comes out is noise, far stronger than the picture. To
-# *regularise* means to put a factor $f_i$ before each term, near 1 where $s_i$ is large and near 0
-# where it is small. Three methods that go by other names are just that:
+# Blur nearly wipes out fine detail: many $s_i$ are almost 0. Dividing by them turns the camera's
+# little noise in $b$ into noise far stronger than the picture. To *regularise* is to put a factor
+# $f_i$ before each term, near 1 for large $s_i$, near 0 for small ones. Three methods do just that:
 #
 # - *truncated*: $f_i = 1$ if $s_i > 0.05\, s_1$, else 0. So does the pseudo-inverse, `pinv`.
-# - *ridge*: $f_i = s_i^2 / (s_i^2 + \lambda)$ minimises $|A x - b|^2 + \lambda |x|^2$: weight decay.
-# - *stopped early*: $f_i = 1 - (1 - \eta s_i^2)^t$ is where gradient descent on
-#   $\tfrac12 |A x - b|^2$ from 0 with the rate $\eta$ stands after $t$ steps.
+# - *ridge*: $f_i = s_i^2 / (s_i^2 + \lambda)$ minimises $|Ax - b|^2 + \lambda |x|^2$: weight decay.
+# - *stopped early*: $f_i = 1 - (1 - \eta s_i^2)^t$ is where gradient descent from 0 on
+#   $\tfrac12 |Ax - b|^2$, with the rate $\eta$, stands after $t$ steps.
 #
 # So weight decay and early stopping do nearly the same. The first two cells compute each method as
 # a filter and once more in its usual way.
@@ -645,10 +644,10 @@ def deblur_torch(blur, seen):
 # %% [markdown]
 # The weights of a layer have singular values, too. Penalise their sum, the **nuclear norm**, and
 # they become 0 one by one: the layer loses rank. Penalise the largest, the **spectral norm**, and
-# the layer can no longer stretch much what it is given. Both norms have kinks, so after each step
-# of descent comes an exact one, with the step's share $c$ of the penalty: for the nuclear norm take
-# $c$ off every $s_i$, down to 0; for the spectral norm cut the largest ones off at a level $\tau$,
-# so that the cut parts add up to $c$: $\tau = \max_k \frac1k (s_1 + \dots + s_k - c)$.
+# the layer can no longer stretch much what it is given. Both norms have kinks, where descent would
+# jitter. So each step is followed by an exact one, of a size $c$. For the nuclear norm it takes $c$
+# off every $s_i$, down to 0. For the spectral norm it cuts the largest off at a level $\tau$, such
+# that the parts cut off add up to $c$: $\tau = \max_k \frac1k (s_1 + \dots + s_k - c)$.
 
 # %% side="jax"
 net_jax = Sequential((nn.Dense(48), nn.relu, nn.Dense(10)))
@@ -717,64 +716,55 @@ with lesson("regularization") as same:
     blur /= blur.sum(1, keepdims=True)  # it blurs the columns
     seen = blur @ sharp + 0.003 * same.rng.standard_normal(sharp.shape)
     ours, theirs = same.run(deblur_jax, deblur_torch, blur, seen)
-    same("a filter is the usual way", ours["filtered"], theirs["usual"])
-    axes, blurred = same.axes(2, 3, height=3.2), np.linalg.norm(seen - sharp)
+    found = ours["filtered"], theirs["filtered"]
+    same("a filter is the usual way", found[0], theirs["usual"])
+    axes, blurred, size = same.axes(2, 2, height=3.2), np.linalg.norm(seen - sharp), {}
     for place, name in enumerate(("no filter", "truncated", "ridge", "stopped early")):
-        error = [np.linalg.norm(side["filtered"][place] - sharp) for side in (ours, theirs)]
+        error = [np.linalg.norm(each[place] - sharp) for each in found]
         same.row(f"{name}: error over that of the blur", error[0] / blurred, error[1] / blurred)
-        helps = error[1] < 0.9 * blurred
-        same.holds("a filter helps, no filter does not", helps == (place > 0))
-        curves = ours["filters"][place], theirs["filters"][place]
-        lines(axes[1, 1], *curves, x=ours["s"], label=name)
-    shown = [seen, theirs["filtered"][0], ours["filtered"][2], theirs["filtered"][2]]
-    for place, name in enumerate(("seen", "no filter", "JAX, ridge", "PyTorch, ridge")):
-        picture(axes.flat[place], shown[place], name, vmin=0, vmax=1)
+        same.holds("every filter helps", (error[1] < 0.9 * blurred) == (place > 0))
+        lines(axes[1, 0], *(s["filters"][place] for s in (ours, theirs)), x=ours["s"], label=name)
+    picture(axes[0, 0], np.hstack([seen, found[1][0].clip(0, 1)]), "seen; no filter")
+    picture(axes[0, 1], np.hstack([found[0][2], found[1][2]]), "ridge: JAX; PyTorch")
     x, labels, held_x, held = split_digits(same.rng, flat=True, scale="unit")
     weights, batches = same.weights(net_jax, net_torch, x[:2]), same.batches(400, 64, x, labels)
-    found = {}
     for kind in ("none", "nuclear", "spectral"):
         nets = same.run(train_jax, train_torch, kind, weights, batches, held_x, held)
+        size[kind] = nets[1]["rank"], nets[1]["stretch"]
         for name in ("rank", "stretch", "right"):
             same.row(f"penalty {kind}: {name}", nets[0][name], nets[1][name])
-            found[kind, name] = nets[1][name]
-        lines(axes[1, 2], nets[0]["s"], nets[1]["s"], label=kind)
-        same.holds("the net is right at 90 %", found[kind, "right"] > 0.9)
-    less = found["nuclear", "rank"] / found["none", "rank"]
-    same.holds("nuclear: at most half of the rank", less <= 0.5)
-    less = found["spectral", "stretch"] / found["none", "stretch"]
-    same.holds("spectral: at most half of the stretch", less <= 0.5)
-    axes[1, 1].set(xscale="log", xlabel="singular value", title="filters")
-    axes[1, 2].set(xlabel="i", title="$s_i$ of the first layer")
-    legend(axes[1, 1], fontsize=7)
-    legend(axes[1, 2], fontsize=8)
+        lines(axes[1, 1], nets[0]["s"], nets[1]["s"], label=f"$s_i$, {kind}")
+        same.holds("the net is right at 90 %", nets[1]["right"] > 0.9)
+    same.holds("nuclear: half of the rank", 2 * size["nuclear"][0] <= size["none"][0])
+    same.holds("spectral: half of the stretch", 2 * size["spectral"][1] <= size["none"][1])
+    axes[1, 0].set(xscale="log", xlabel="singular value", title="filters")
+    legend(axes[1, 0], fontsize=8)
+    legend(axes[1, 1])
 
 # %% [markdown]
 # ### Where the frameworks part
 # | | PyTorch | JAX, Flax, optax | |
 # |---|---|---|---|
-# | `pinv` without `rtol` | below $n \epsilon\, s_1$ counts as 0 | below $10\, n \epsilon\, s_1$ | LA-04 |
+# | `pinv` without `rtol` | below $n \epsilon s_1$ counts as 0 | below $10 n \epsilon s_1$ | LA-04 |
 # | a weight matrix | (out, in) | (in, out): $U$ and $V$ change places | LIN-01 |
 # | changing it after the step | `weight.copy_` within `no_grad` | a new tree of parameters | |
-# | cross-entropy | the batch's mean | one value an example | LOSS-14 |
 #
 # ### Try it
 # - Take ten times the noise. Which cut and which $\lambda$ are best now?
-# - Let gradient descent run for 10, 100, 10 000 steps. When is it best, and what happens later?
+# - Let gradient descent run for 10, 100, 100 000 steps. When is it best, and what comes later?
 # - Raise $c$ of the nuclear norm until the net is no longer right. How small was the rank then?
 
 # %% [markdown] lesson="applications" title="Applications of SVD in Deep Learning"
-# A matrix of low rank is stored, changed and filled in cheaply. First two uses in a trained net.
+# A matrix of low rank is stored, changed and filled in cheaply. Four uses of that follow. The first
+# is **compression**. The first layer of a net that reads digits has a matrix $W$ of 96 by 64
+# weights. Its best approximation of rank $k$ is two thin layers, $V_k^T$, then
+# $U_k\operatorname{diag}(s)$, of $k\,(64 + 96)$ weights in place of 6144. How small may $k$ be?
+# (The JAX column multiplies the two out again; the PyTorch column puts two layers in place of one.)
 #
-# **Compression.** The first layer of a net that reads digits has a matrix $W$ of 96 by 64 weights.
-# Its best approximation of rank $k$ is two thin layers in a row, $V_k^T$ and then $U_k
-# \operatorname{diag}(s_k)$, of $k\,(64 + 96)$ weights in place of 6144. How small may $k$ be before
-# the net makes more mistakes? (The JAX column multiplies the two out again and keeps the net, the
-# PyTorch column puts two layers in place of one. The results are the same.)
-#
-# **Low-rank adaptation**, LoRA. The trained net is to learn a new task: digits turned by a quarter.
-# $W$ stays as it is, and only what is added to it is learned, $W + B A$, where $B$ has 6 columns
-# and $A$ 6 rows. $B$ starts at 0, so the net starts unchanged. What is trained is, in JAX, the
-# argument that is differentiated; in PyTorch, what the optimizer is given.
+# The second is **low-rank adaptation**, LoRA. The trained net is to learn digits that are turned by
+# a quarter. $W$ stays as it is, and only what is added to it is learned, $W + B A$, with 6 columns
+# in $B$ and 6 rows in $A$. $B$ starts at 0, so the net starts unchanged. What is trained is in JAX
+# the argument that is differentiated, in PyTorch what the optimizer is given.
 
 # %% side="jax"
 net_jax = Sequential((nn.Dense(96), nn.relu, nn.Dense(10)))
@@ -806,9 +796,8 @@ def reuse_jax(weights, batches, turned_batches, a, held_x, turned_x, held):
     params = train_jax(lambda params: params, weights["params"], batches)
     kernel = params["0"]["kernel"]  # (in, out), the transpose of W
     u, s, vh = jnp.linalg.svd(kernel, full_matrices=False)
-    found = []
-    for k in (1, 2, 4, 8, 16, 32, 64):
-        found.append(right(with_first(u[:, :k] * s[:k] @ vh[:k]), held_x))
+    thin = [u[:, :k] * s[:k] @ vh[:k] for k in (1, 2, 4, 8, 16, 32, 64)]
+    found = [right(with_first(each), held_x) for each in thin]
     start = {"a": a, "b": jnp.zeros((96, 6))}
     adapter = train_jax(adapted, start, turned_batches)
     found += [right(adapted(start), turned_x), right(adapted(adapter), turned_x)]
@@ -852,13 +841,12 @@ def reuse_torch(state, batches, turned_batches, a, held_x, turned_x, held):
 
 
 # %% [markdown]
-# **A recommender.** Three tastes explain most of how people rate films, so the table of all ratings
-# is nearly of low rank. To fill it: guess what is missing, take the best approximation, put the
-# known ratings back, repeat.
+# The third is a **recommender**. Three tastes explain most of how people rate films, so the table
+# of ratings is nearly of low rank. Guess what is missing, approximate, put the known back, repeat.
 #
-# **Latent semantic analysis.** A text is a row of numbers, one a word, larger if the word is rare.
-# Words that occur together share a direction $v_i$, and twelve numbers $s_i u_i$ say what a text is
-# about. Two texts are alike if the cosine between these is near 1.
+# The fourth is **latent semantic analysis**. A text is a row of numbers, one a word, larger if the
+# word is rare. Words that occur together share a direction $v_i$, and twelve numbers $s_i u_i$ say
+# what a text is about. Two texts are alike if the cosine between these is near 1.
 
 
 # %% side="jax"
@@ -877,14 +865,13 @@ def alike_jax(counts):
     texts = jnp.log1p(counts) * jnp.log(len(counts) / (counts > 0).sum(0))
     u, s, vh = upright_jax(*jnp.linalg.svd(texts, full_matrices=False))
     few = u[:, :12] * s[:12]
-    few = few / jnp.linalg.norm(few, axis=1, keepdims=True)
+    few /= jnp.linalg.norm(few, axis=1, keepdims=True)
     return {"directions": vh[:12], "cosines": few @ few.T}
 
 
 # %% side="torch"
 def fill_torch(ratings, known, rank):
-    mean = ratings[known].mean().expand(ratings.shape)
-    guess = mean
+    guess = mean = ratings[known].mean().expand(ratings.shape)
     for _ in range(100):
         u, s, vh = torch.linalg.svd(torch.where(known, ratings, guess), full_matrices=False)
         guess = (u[:, :rank] * s[:rank] @ vh[:rank]).clip(1, 5)
@@ -905,14 +892,13 @@ with lesson("applications") as same:
     turn = np.rot90(np.arange(64).reshape(8, 8)).ravel()  # where each pixel comes from
     net, a = same.weights(net_jax, net_torch, x[:2]), same.rng.standard_normal((6, 64)) / 8
     batches = [same.batches(500, 64, each, labels) for each in (x, x[:, turn])]
-    given = net, *batches, a, held_x, held_x[:, turn], held
-    ours, theirs = same.run(reuse_jax, reuse_torch, *given)
+    ours, theirs = same.run(reuse_jax, reuse_torch, net, *batches, a, held_x, held_x[:, turn], held)
     for place, name in {6: "rank 64", 4: "rank 16", 7: "turned", 8: "turned, LoRA"}.items():
         same.row(f"{name}: right", ours["right"][place], theirs["right"][place])
     same.holds("rank 16 costs under 6 points", theirs["right"][4] > theirs["right"][6] - 0.06)
     same.holds("LoRA learns the task", theirs["right"][8] > 0.85 > 0.4 > theirs["right"][7])
-    people, films = same.rng.standard_normal((150, 3)), same.rng.standard_normal((3, 80))
-    ratings, known = np.clip(np.rint(3 + people @ films), 1, 5), same.rng.random((150, 80)) < 0.3
+    taste = same.rng.standard_normal((150, 3)) @ same.rng.standard_normal((3, 80))
+    ratings, known = np.clip(np.rint(3 + taste), 1, 5), same.rng.random((150, 80)) < 0.3
     filled = [same.run(fill_jax, fill_torch, ratings, known, rank) for rank in range(1, 7)]
     off = [[pair[side]["off"][1] for pair in filled] for side in (0, 1)]
     same.row("hidden ratings by rank 4: error", off[0][3], off[1][3])
@@ -920,16 +906,17 @@ with lesson("applications") as same:
     words, texts, _ = bags_of_words(same.rng, size=600)  # paragraphs of Python's documentation
     topic, order = np.sort(texts["labels"]), texts["labels"].argsort()
     alike = same.run(alike_jax, alike_torch, texts["x"][order].astype(float))
-    same.row("first word of v_3", *(words[each["directions"][2].argmax()] for each in alike))
-    cosines = [each["cosines"] for each in alike]
-    near = [(topic[each.argsort()[:, -2]] == topic).mean() for each in cosines]
+    same.row("word of v_2", *(words[each["directions"][1].argmax()] for each in alike))
+    near = [(topic[each["cosines"].argsort()[:, -2]] == topic).mean() for each in alike]
     same.row("the nearest text has the same topic", *near)
     same.holds("four of five have", near[1] > 0.8)
     axes = same.axes(1, 3, height=3.6)
-    lines(axes[0], ours["right"][:7], theirs["right"][:7], label=r"right, by $\log_2 k$")
-    lines(axes[1], *off, x=range(1, 7), label="error, by rank")
-    picture(axes[2], np.tril(cosines[0]) + np.triu(cosines[1], 1), "likeness: JAX, PyTorch")
-    legend(axes[0])
+    lines(axes[0], ours["right"][:7], theirs["right"][:7], label=r"right; x: $\log_2 k$")
+    lines(axes[1], *off, x=range(1, 7), label="error; x: rank")
+    mixed = np.tril(alike[0]["cosines"]) + np.triu(alike[1]["cosines"], 1)
+    picture(axes[2], mixed, "likeness; upper half: PyTorch")
+    legend(axes[0], loc="lower right")
+    legend(axes[1])
 
 # %% [markdown]
 # ### Where the frameworks part
@@ -937,7 +924,6 @@ with lesson("applications") as same:
 # |---|---|---|---|
 # | what stays frozen | is not given to the optimizer | is not an argument of the loss | OPT-24 |
 # | a mean over what is known | of `x[known]`, a shorter tensor | `where=known`, the same shape | |
-# | a weight matrix | (out, in) | (in, out), of another `svd` | LIN-01 |
 #
 # ### Try it
 # - Give the adapter rank 1. How much of the new task do its 160 weights learn?
