@@ -6,6 +6,8 @@ figures broad lines are JAX's, dashed ones PyTorch's.
 """
 
 # %% side="both"
+from typing import Any
+
 import numpy as np
 from sklearn.decomposition import PCA
 
@@ -171,9 +173,10 @@ with lesson("introduction") as same:
     for step, axis in enumerate(axes):
         way = [side["the circle on its way"][step] for side in (ours, theirs)]
         overlay(axis, *way, color="C0", label=None)
-        v = [side["v on its way"][step] for side in (ours, theirs)]
-        overlay(axis, *(([0, each[0, 0]], [0, each[1, 0]]) for each in v), "C1", "$v_1$")
-        overlay(axis, *(([0, each[0, 1]], [0, each[1, 1]]) for each in v), "C2", "$v_2$")
+        for i, color in enumerate(("C1", "C2")):
+            ends = [side["v on its way"][step][:, i] for side in (ours, theirs)]
+            jax_v, torch_v = ([(0, x), (0, y)] for x, y in ends)
+            overlay(axis, jax_v, torch_v, color, f"$v_{i + 1}$")
         axis.set(xlim=(-3, 3), ylim=(-1.7, 1.7), aspect="equal", title=titles[step])
     legend(axes[0])
 
@@ -567,7 +570,7 @@ with lesson("pca") as same:
     axes[1].set(xlabel="directions", title="explained")
     legend(axes[1])
     rows = x, ours["rebuilt"], theirs["rebuilt"]
-    shown = [np.hstack(each[:4].reshape(4, 8, 8)) for each in rows]
+    shown = [np.hstack([*each[:4].reshape(4, 8, 8)]) for each in rows]
     picture(axes[2], np.vstack(shown), "rebuilt of ten numbers", vmin=0, vmax=1)
     axes[2].set_yticks([4, 12, 20], ["digits", "JAX", "PyTorch"])
 
@@ -650,7 +653,7 @@ def deblur_torch(blur, seen):
 # that the parts cut off add up to $c$: $\tau = \max_k \frac1k (s_1 + \dots + s_k - c)$.
 
 # %% side="jax"
-net_jax = Sequential((nn.Dense(48), nn.relu, nn.Dense(10)))
+net_jax: Any = Sequential((nn.Dense(48), nn.relu, nn.Dense(10)))
 
 
 def train_jax(kind, weights, batches, held_x, held):
@@ -714,7 +717,7 @@ with lesson("regularization") as same:
     sharp = next(photographs(same.rng, batch=1, size=128, scale="unit"))["x"][0].mean(0)
     blur = np.exp(-(np.subtract.outer(np.arange(128), np.arange(128)) ** 2) / (2 * 1.6**2))
     blur /= blur.sum(1, keepdims=True)  # it blurs the columns
-    seen = blur @ sharp + 0.003 * same.rng.standard_normal(sharp.shape)
+    seen = blur @ sharp + 0.002 * same.rng.standard_normal(sharp.shape)
     ours, theirs = same.run(deblur_jax, deblur_torch, blur, seen)
     found = ours["filtered"], theirs["filtered"]
     same("a filter is the usual way", found[0], theirs["usual"])
@@ -759,7 +762,7 @@ with lesson("regularization") as same:
 # is **compression**. The first layer of a net that reads digits has a matrix $W$ of 96 by 64
 # weights. Its best approximation of rank $k$ is two thin layers, $V_k^T$, then
 # $U_k\operatorname{diag}(s)$, of $k\,(64 + 96)$ weights in place of 6144. How small may $k$ be?
-# (The JAX column multiplies the two out again; the PyTorch column puts two layers in place of one.)
+# (The JAX column multiplies the two out again, the PyTorch column applies one after the other.)
 #
 # The second is **low-rank adaptation**, LoRA. The trained net is to learn digits that are turned by
 # a quarter. $W$ stays as it is, and only what is added to it is learned, $W + B A$, with 6 columns
@@ -767,14 +770,14 @@ with lesson("regularization") as same:
 # the argument that is differentiated, in PyTorch what the optimizer is given.
 
 # %% side="jax"
-net_jax = Sequential((nn.Dense(96), nn.relu, nn.Dense(10)))
+reader_jax: Any = Sequential((nn.Dense(96), nn.relu, nn.Dense(10)))
 
 
-def train_jax(params_of, trained, batches):
+def learn_jax(params_of, trained, batches):
     @jax.jit
     @jax.grad
     def slopes_of(trained, x, labels):
-        logits = net_jax.apply({"params": params_of(trained)}, x)
+        logits = reader_jax.apply({"params": params_of(trained)}, x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     for x, labels in batches:
@@ -791,25 +794,25 @@ def reuse_jax(weights, batches, turned_batches, a, held_x, turned_x, held):
         return with_first(kernel + (adapter["b"] @ adapter["a"]).T)
 
     def right(params, x):
-        return (net_jax.apply({"params": params}, x).argmax(-1) == held).mean(dtype=float)
+        return (reader_jax.apply({"params": params}, x).argmax(-1) == held).mean(dtype=float)
 
-    params = train_jax(lambda params: params, weights["params"], batches)
+    params = learn_jax(lambda params: params, weights["params"], batches)
     kernel = params["0"]["kernel"]  # (in, out), the transpose of W
     u, s, vh = jnp.linalg.svd(kernel, full_matrices=False)
     thin = [u[:, :k] * s[:k] @ vh[:k] for k in (1, 2, 4, 8, 16, 32, 64)]
     found = [right(with_first(each), held_x) for each in thin]
     start = {"a": a, "b": jnp.zeros((96, 6))}
-    adapter = train_jax(adapted, start, turned_batches)
+    adapter = learn_jax(adapted, start, turned_batches)
     found += [right(adapted(start), turned_x), right(adapted(adapter), turned_x)]
     return {"adapter": adapter, "right": found}
 
 
 # %% side="torch"
-def net_torch():
+def reader_torch():
     return torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 10))
 
 
-def train_torch(forward, trained, batches):
+def learn_torch(forward, trained, batches):
     optimizer = torch.optim.SGD(trained, lr=0.3)
     for x, labels in batches:
         optimizer.zero_grad()
@@ -824,18 +827,17 @@ def reuse_torch(state, batches, turned_batches, a, held_x, turned_x, held):
     def right(logits):
         return (logits.argmax(-1) == held).double().mean()
 
-    net, found = net_torch(), []
+    net, found = reader_torch(), []
     net.load_state_dict(state)
-    train_torch(net, net.parameters(), batches)
+    learn_torch(net, net.parameters(), batches)
     first, _, last = net.requires_grad_(False)  # from here on it stays as it is
     u, s, vh = torch.linalg.svd(first.weight, full_matrices=False)  # W, (out, in)
     for k in (1, 2, 4, 8, 16, 32, 64):
-        down, up = torch.nn.Linear(64, k, bias=False), torch.nn.Linear(k, 96)
-        down.weight.data, up.weight.data, up.bias.data = vh[:k], u[:, :k] * s[:k], first.bias
-        found.append(right(torch.nn.Sequential(down, up, *net[1:])(held_x)))
+        hidden = held_x @ vh[:k].T @ (u[:, :k] * s[:k]).T + first.bias
+        found.append(right(last(torch.relu(hidden))))
     adapter = {"a": a.requires_grad_(), "b": torch.zeros(96, 6, requires_grad=True)}
     found.append(right(adapted(turned_x)))
-    train_torch(adapted, adapter.values(), turned_batches)
+    learn_torch(adapted, adapter.values(), turned_batches)
     found.append(right(adapted(turned_x)))
     return {"adapter": adapter, "right": found}
 
@@ -890,7 +892,7 @@ def alike_torch(counts):
 with lesson("applications") as same:
     x, labels, held_x, held = split_digits(same.rng, flat=True, scale="unit")
     turn = np.rot90(np.arange(64).reshape(8, 8)).ravel()  # where each pixel comes from
-    net, a = same.weights(net_jax, net_torch, x[:2]), same.rng.standard_normal((6, 64)) / 8
+    net, a = same.weights(reader_jax, reader_torch, x[:2]), same.rng.standard_normal((6, 64)) / 8
     batches = [same.batches(500, 64, each, labels) for each in (x, x[:, turn])]
     ours, theirs = same.run(reuse_jax, reuse_torch, net, *batches, a, held_x, held_x[:, turn], held)
     for place, name in {6: "rank 64", 4: "rank 16", 7: "turned", 8: "turned, LoRA"}.items():
