@@ -202,7 +202,7 @@ with lesson("introduction") as same:
 # until they stand at right angles. If $A V = W$ with $V$ orthogonal and orthogonal columns $w_i$,
 # the decomposition is there: $s_i = |w_i|$ and $u_i = w_i / s_i$.
 #
-# Turned in their common plane by an angle $\theta$ they become
+# Two columns that are turned in their common plane by an angle $\theta$ become
 #
 # $$w_i' = \cos\theta\, w_i + \sin\theta\, w_j, \quad w_j' = \cos\theta\, w_j - \sin\theta\, w_i,
 #   \qquad w_i' \cdot w_j' = 0 \iff \tan 2\theta = \frac{2\, w_i \cdot w_j}{|w_i|^2 - |w_j|^2}.$$
