@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
 from compare import Twin
@@ -17,9 +20,10 @@ from tests.ports import (
     plain,
     recurrent,
     scanned,
+    traps,
 )
 
-FILES = (plain, recurrent, attention, convolution, conditioned, scanned, linen, nnx, eqx)
+FILES = (plain, recurrent, attention, convolution, conditioned, scanned, linen, nnx, eqx, traps)
 PORTS = {
     f"{file.__name__.rpartition('.')[2]}/{name}": value
     for file in FILES
@@ -57,3 +61,8 @@ def outcome(twin: Twin) -> list[str]:
 )
 def test_a_right_port(name: str):
     assert outcome(PORTS[name]) == []
+
+
+def test_a_fault_behind_a_mask_of_numbers():
+    apply, variables = traps.float_mask.jax
+    assert outcome(replace(traps.float_mask, jax=(partial(apply, scale=1.0), variables)))
