@@ -117,7 +117,7 @@ def test_options_that_cannot_be(capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", ["find", "check"])
 def test_what_could_not_be_paired(command, capsys):
-    assert main([command, "porter_pairs:sides"]) == 1
+    assert main([command, "porter_pairs:sides"]) == 3
     shown = capsys.readouterr().out
     assert "not paired   torch left (Linear: weight 6×6, bias 6) <-> jax l (" in shown
     assert ' rename={"left": "l", "right": "r"}' in shown

@@ -29,11 +29,11 @@ class Heads(nn.Module):
     def __init__(self):
         super().__init__()
         self.norm = nn.LayerNorm(WIDE)
-        self.query, self.key, self.value = (nn.Linear(WIDE, WIDE) for _ in range(3))
+        self.alpha, self.beta, self.gamma = (nn.Linear(WIDE, WIDE) for _ in range(3))
 
     def forward(self, x):
         x = self.norm(x)
-        return self.query(x) * self.key(x).tanh() + self.value(x).sin()
+        return self.alpha(x) * self.beta(x).tanh() + self.gamma(x).sin()
 
 
 class Torch(nn.Module):
@@ -60,20 +60,20 @@ class LinenHeads(linen.Module):
     @linen.compact
     def __call__(self, x):
         x = linen.LayerNorm(epsilon=1e-5, name="norm")(x)
-        q, k, v = (linen.Dense(WIDE, name=n)(x) for n in ("q_proj", "k_proj", "v_proj"))
+        q, k, v = (linen.Dense(WIDE, name=n)(x) for n in ("alpha_proj", "beta_proj", "gamma_proj"))
         return q * jnp.tanh(k) + jnp.sin(v)
 
 
 class NnxHeads(nnx.Module):
     def __init__(self, rngs):
         self.norm = nnx.LayerNorm(WIDE, epsilon=1e-5, rngs=rngs)
-        self.q_proj, self.k_proj, self.v_proj = (
+        self.alpha_proj, self.beta_proj, self.gamma_proj = (
             nnx.Linear(WIDE, WIDE, rngs=rngs) for _ in range(3)
         )
 
     def __call__(self, x):
         x = self.norm(x)
-        return self.q_proj(x) * jnp.tanh(self.k_proj(x)) + jnp.sin(self.v_proj(x))
+        return self.alpha_proj(x) * jnp.tanh(self.beta_proj(x)) + jnp.sin(self.gamma_proj(x))
 
 
 class Nnx(nnx.Module):
@@ -171,8 +171,8 @@ class LinenTable(linen.Module):
 
 SEQUENCE = {"x": Array((2, 4, WIDE))}
 KINDS = {
-    "Linen": (Torch, Linen, INPUTS, r"blocks\.(\d+)\.query", r"block_\1/q_proj"),
-    "NNX": (Torch, Nnx, INPUTS, r"blocks\.(\d+)\.query", r"layers/\1/q_proj"),
+    "Linen": (Torch, Linen, INPUTS, r"blocks\.(\d+)\.alpha", r"block_\1/alpha_proj"),
+    "NNX": (Torch, Nnx, INPUTS, r"blocks\.(\d+)\.alpha", r"layers/\1/alpha_proj"),
     "functions": (Plain, plain, INPUTS, r"h\.(\d+)\.q\.weight", r"layer\1/wq/w"),
     "recurrent": (Recurrent, LinenRecurrent, SEQUENCE, "one", "first"),
     "exchanged": (Exchanged, LinenExchanged, INPUTS, "a", "/b"),
@@ -202,11 +202,11 @@ def test_what_is_suggested_pairs_everything(kind: str):
 
 def test_the_twins_own_rename_is_kept():
     """What is suggested stands before it, and holds together with it."""
-    rename = {r"blocks\.(\d+)": r"block_\1", "key": "k_proj"}
+    rename = {r"blocks\.(\d+)": r"block_\1", "beta": "beta_proj"}
     found = leftovers(made("Linen", rename))
     assert found.rename == {
-        r"blocks\.(\d+)\.query": r"block_\1/q_proj",
-        r"blocks\.(\d+)\.value": r"block_\1/v_proj",
+        r"blocks\.(\d+)\.alpha": r"block_\1/alpha_proj",
+        r"blocks\.(\d+)\.gamma": r"block_\1/gamma_proj",
         **rename,
     }
     assert not made("Linen", found.rename).weights.differences
@@ -219,7 +219,10 @@ def test_what_has_no_counterpart():
         @linen.compact
         def __call__(self, x):
             x = linen.LayerNorm(epsilon=1e-5, name="norm")(x)
-            return linen.Dense(WIDE, name="q")(x) + linen.Dense(WIDE + 1, name="w")(x)[:, :WIDE]
+            return (
+                linen.Dense(WIDE, name="alpha_proj")(x)
+                + linen.Dense(WIDE + 1, name="w")(x)[:, :WIDE]
+            )
 
     found = leftovers(Pair(Twin(torch=Heads, jax=Wide(), inputs=INPUTS, name="net")))
     sides = [(row.torch, row.jax) for row in found.rows]
