@@ -25,7 +25,7 @@ def patients():
 
 def contours(axis, height, across, up, title):
     """Draws lines of equal height(p), with as much area between any two of them."""
-    grid = np.stack(np.meshgrid(np.linspace(*across, 80), np.linspace(*up, 80)))
+    grid = np.stack(np.meshgrid(*(np.linspace(low, high, 80) for low, high in (across, up))))
     levels = np.unique(np.quantile(heights := height(grid), np.linspace(0.02, 0.95, 12)))
     axis.contour(*grid, heights, levels=levels, colors="gray", linewidths=0.6)
     axis.set(xlim=across, ylim=up, title=title, xlabel="x", ylabel="y")
@@ -172,7 +172,8 @@ with lesson("optimization") as same:
     axes = same.axes(2, 2, height=3.6)
     for axis, f in zip(axes.flat, (bowl_torch, himmelblau_torch, saddle_torch), strict=False):
         name = f.__name__.removesuffix("_torch")
-        contours(axis, f, *[(-2, 2) if name == "saddle" else (-5, 5)] * 2, name)
+        reach = (-2, 2) if name == "saddle" else (-5, 5)
+        contours(axis, f, reach, reach, name)
         for i, (path, tpath) in enumerate(zip(ours[name], theirs[name], strict=True)):
             overlay(axis, path.T, tpath.T, f"C{i}", None)
     for k in (2, 10, 100):

@@ -451,7 +451,7 @@ def test_each_rule_is_its_formula_and_no_other():
 def test_the_first_step_of_an_average_is_damped_in_optax_alone():
     g = jnp.ones(3)
     with jax.enable_x64(True):
-        rule = optax.ema(0.9, debias=False)
+        rule: Any = optax.ema(0.9, debias=False)
         damped, _ = rule.update(g, rule.init(g))
     leaf = torch.nn.Parameter(torch.zeros(3))
     leaf.grad = torch.ones(3)
