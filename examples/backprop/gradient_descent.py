@@ -1,651 +1,1077 @@
 """Gradient descent in JAX and in PyTorch: surfaces, costs, rates, momentum and adaptive methods.
 
-Run it as a program (`python examples/backprop/gradient_descent.py --out figures`), or cell by cell
-in an editor that knows `# %%`. In all figures broad lines are JAX's and dashed ones PyTorch's.
+Every lesson shows the same thing twice, once as users of JAX and optax write it and once as users
+of PyTorch do, runs both on the same numbers, and holds what they give to each other in float64. In
+the figures broad lines are JAX's, dashed ones PyTorch's.
 """
 
-# %% Set-up
-import jax
-import jax.numpy as jnp
+# %% side="both"
 import numpy as np
-import optax
-import torch
 from sklearn.datasets import load_diabetes
 
-from compare.data.batches import epochs
 from compare.data.digits import split_digits
-from compare.share import to_jax, to_torch
-from compare.study.figures import overlay, twice
-from compare.study.lessons import both, lesson
+from compare.study.figures import legend, lines, overlay
+from compare.study.lessons import lesson
 from compare.study.scripts import script
-from jaxnn.foundations.mlp import MLP as JaxMLP
-from jaxnn.training import adaptive as jax_adaptive
-from jaxnn.training import loops as jax_loops
-from jaxnn.training import losses as jax_losses
-from jaxnn.training import moments as jax_moments
-from jaxnn.training import optimizers as jax_optimizers
-from jaxnn.training import robust as jax_robust
-from jaxnn.training.steps import TrainState
-from torchref.foundations.mlp import MLP
-from torchref.training import adaptive, loops, losses, moments, optimizers, robust
 
-script(__name__)
-
-
-def descend(functions, start, makers, steps, **options):
-    """Every parameter on the way, (steps + 1, ...), by both frameworks' gradients and optimizers.
-
-    Args:
-      functions: of the parameter and a batch's indices, one for each framework.
-      makers: of the optimizer, one for each framework.
-      steps: their number, or the indices of each step's batch.
-      options: of the optimizer, by torch's names.
-    """
-    batches = np.arange(steps) if isinstance(steps, int) else steps
-    (function, tfunction), (make, tmake), (p, tp) = functions, makers, both(start)
-    rule, tp = make(**options), tp.requires_grad_()
-
-    def step(carry, index):
-        p, state = carry
-        updates, state = rule.update(jax.grad(function)(p, index), state, p)
-        p = optax.apply_updates(p, updates)
-        return (p, state), p
-
-    _, path = jax.jit(lambda p: jax.lax.scan(step, (p, rule.init(p)), to_jax(batches)))(p)
-    optimizer, tpath = tmake([tp], **options), [tp.detach().clone()]
-    for index in torch.from_numpy(batches):
-        optimizer.zero_grad()
-        tfunction(tp, index).backward()
-        optimizer.step()
-        tpath.append(tp.detach().clone())
-    return jnp.concatenate([p[None], path]), torch.stack(tpath)
-
-
-def surface(f):
-    """f(p, np), of p's two coordinates, as `descend` takes it."""
-    return (lambda p, _: f(p, jnp)), (lambda p, _: f(p, torch))
-
-
-SGD = jax_optimizers.sgd, optimizers.sgd
-
-
-def quadratic(curvatures):
-    """(a x^2 + b y^2) / 2: its Hessian is diag(a, b)."""
-    return lambda p, np: (curvatures[0] * p[0] ** 2 + curvatures[1] * p[1] ** 2) / 2
-
-
-def contours(axis, f, across, up, title):
-    """Lines of equal height, one tenth of the area between two of them."""
-    grid = np.stack(np.meshgrid(*(np.linspace(low, high, 80) for low, high in (across, up))))
-    heights = f(grid, np)
-    levels = np.unique(np.quantile(heights, np.linspace(0.02, 0.95, 12)))
-    axis.contour(*grid, heights, levels=levels, colors="gray", linewidths=0.6)
-    axis.set(xlim=across, ylim=up, title=title, xlabel="x", ylabel="y")
-
-
-def digits(rng):
-    """Handwritten digits: 1348 rows of 64 pixels in [0, 1] and a one (the bias), and labels."""
-    x, labels, *_ = split_digits(rng, flat=True, scale="unit")
-    return np.c_[x, np.ones(len(x))], labels
-
-
-def softmax_regression(x, labels):
-    """The loss of weights (65, 10) on the rows of a batch, for each framework."""
-    (jx, tx), (jlabels, tlabels) = both(x), both(labels)
-    return (
-        lambda w, index: jax_losses.cross_entropy(jx[index] @ w, jlabels[index]),
-        lambda w, index: losses.cross_entropy(tx[index] @ w, tlabels[index]),
-    )
+script(__name__)  # a program runs the lessons from here; a notebook goes on to the next cell
 
 
 def patients():
-    """Ten measurements of 442 patients, as they were taken, and their diabetes a year later."""
+    """Ten measurements of 442 patients in their own units, and how their diabetes went on."""
     x, y = map(np.asarray, load_diabetes(return_X_y=True, scaled=False))
     return x, (y - y.mean()) / y.std()
 
 
-# %% [optimization] Understanding the concept of optimization
+def contours(axis, height, across, up, title):
+    """Draws lines of equal height(p), with as much area between any two of them."""
+    grid = np.stack(np.meshgrid(np.linspace(*across, 80), np.linspace(*up, 80)))
+    levels = np.unique(np.quantile(heights := height(grid), np.linspace(0.02, 0.95, 12)))
+    axis.contour(*grid, heights, levels=levels, colors="gray", linewidths=0.6)
+    axis.set(xlim=across, ylim=up, title=title, xlabel="x", ylabel="y")
+
+
+# %% side="jax"
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn.training.adaptive import adagrad  # with other formulas than optax's, see below
+from jaxnn.training.moments import nadam, radam
+from jaxnn.training.optimizers import sgd  # optax's, and dampening
+
+# %% side="torch"
+import torch
+import torch.nn.functional as F
+
+# %% [markdown] lesson="optimization" title="Understanding the concept of optimization"
+# To *optimise* is to look for the point $p$ at which a function $f(p)$ is lowest. A network's
+# training is nothing else: $p$ are its weights, $f$ says how wrong it is. Few such functions can be
+# solved for their lowest point, so one walks: from where one stands, a small step downhill. The
+# gradient $\nabla f(p)$ points uphill, so
+#
+# $$p \leftarrow p - \eta\,\nabla f(p)$$
+#
+# with a step size $\eta$. Where this leads depends on the surface. A **convex** one is a bowl: any
+# straight line between two of its points lies above it, and its one lowest point is where every
+# walk ends. A surface that is not convex may have several; then the start decides. Flat places
+# need not be low at all. The *Hessian*, the matrix of second derivatives, tells by its eigenvalues
+# how the surface curves there: up in every direction is a minimum, up in one and down in another is
+# a **saddle**. On its ridge a walk ends in the saddle; the least push to the side, and it escapes.
+#
+# And how long does it take? Let the curvature lie between $m$ and $L$. Steps must suit the steepest
+# direction, and are then short for the flattest. On $\frac12(m x^2 + L y^2)$ the best step size is
+# $\eta = 2/(L + m)$, and each step shrinks the distance to the minimum by only
+#
+# $$\frac{\kappa - 1}{\kappa + 1}, \qquad \kappa = L / m \text{, the condition number.}$$
+#
+# First, four surfaces and the walk itself. Look for what happens to `p` in each column.
+
+
+# %% side="jax"
+def bowl_jax(p):
+    return (p[0] - 1) ** 2 + 2 * (p[1] + 0.5) ** 2
+
+
+def himmelblau_jax(p):
+    return (p[0] ** 2 + p[1] - 11) ** 2 + (p[0] + p[1] ** 2 - 7) ** 2
+
+
+def saddle_jax(p):
+    return p[0] ** 2 - p[1] ** 2 + p[1] ** 4 / 4
+
+
+def descend_jax(f, p, rate, steps=200):
+    gradient = jax.jit(jax.grad(f))
+    path = [p]
+    for _ in range(steps):
+        p = p - rate * gradient(p)  # a new array
+        path.append(p)
+    return jnp.stack(path)
+
+
+# %% side="torch"
+def bowl_torch(p):
+    return (p[0] - 1) ** 2 + 2 * (p[1] + 0.5) ** 2
+
+
+def himmelblau_torch(p):
+    return (p[0] ** 2 + p[1] - 11) ** 2 + (p[0] + p[1] ** 2 - 7) ** 2
+
+
+def saddle_torch(p):
+    return p[0] ** 2 - p[1] ** 2 + p[1] ** 4 / 4
+
+
+def descend_torch(f, p, rate, steps=200):
+    p = p.clone().requires_grad_()
+    path = [p.detach().clone()]
+    for _ in range(steps):
+        p.grad = None  # else the next gradient is added to it
+        f(p).backward()
+        with torch.no_grad():
+            p -= rate * p.grad  # the same tensor, changed
+        path.append(p.detach().clone())
+    return torch.stack(path)
+
+
+# %% [markdown]
+# Now the walks: from four starts on the bowl and on Himmelblau's surface, from two on the saddle;
+# and on valleys of three condition numbers.
+
+
+# %% side="jax"
+def explore_jax(starts, ridge):
+    ends = [descend_jax(himmelblau_jax, p, 0.01) for p in starts]
+    return {
+        "bowl": [descend_jax(bowl_jax, p, 0.1) for p in starts],
+        "himmelblau": ends,
+        "saddle": [descend_jax(saddle_jax, p, 0.1) for p in ridge],
+        "curved, minimum": jnp.linalg.eigvalsh(jax.hessian(himmelblau_jax)(ends[1][-1])),
+        "curved, saddle": jnp.linalg.eigvalsh(jax.hessian(saddle_jax)(jnp.zeros(2))),
+    }
+
+
+def stretched_jax(k, start):
+    path = descend_jax(lambda p: (p[0] ** 2 + k * p[1] ** 2) / 2, start, 2 / (1 + k))
+    return {"distance": jnp.linalg.norm(path, axis=1)}
+
+
+# %% side="torch"
+def explore_torch(starts, ridge):
+    ends = [descend_torch(himmelblau_torch, p, 0.01) for p in starts]
+    hessian = torch.autograd.functional.hessian
+    return {
+        "bowl": [descend_torch(bowl_torch, p, 0.1) for p in starts],
+        "himmelblau": ends,
+        "saddle": [descend_torch(saddle_torch, p, 0.1) for p in ridge],
+        "curved, minimum": torch.linalg.eigvalsh(hessian(himmelblau_torch, ends[1][-1])),
+        "curved, saddle": torch.linalg.eigvalsh(hessian(saddle_torch, torch.zeros(2))),
+    }
+
+
+def stretched_torch(k, start):
+    path = descend_torch(lambda p: (p[0] ** 2 + k * p[1] ** 2) / 2, start, 2 / (1 + k))
+    return {"distance": path.norm(dim=1)}
+
+
+# %% side="both"
 with lesson("optimization") as same:
-
-    def bowl(p, np):
-        return (p[0] - 1) ** 2 + 2 * (p[1] + 0.5) ** 2
-
-    def himmelblau(p, np):
-        """Four minima, of height 0, with saddles between them and a hill in the middle."""
-        return (p[0] ** 2 + p[1] - 11) ** 2 + (p[0] + p[1] ** 2 - 7) ** 2
-
-    def saddle(p, np):
-        return p[0] ** 2 - p[1] ** 2 + p[1] ** 4 / 4
-
-    # Convex: downhill leads to the one minimum, from anywhere. Not convex: the start decides.
-    starts = [np.array(p) for p in ((-3.0, 3.5), (3.0, 3.5), (-3.0, -3.5), (3.5, -3.5))]
-    ends, drawn = {}, {}
-    for f, lr in ((bowl, 0.1), (himmelblau, 0.01)):
-        found = [descend(surface(f), start, SGD, 200, lr=lr) for start in starts]
-        for ours, theirs in found:
-            same(f"a path on {f.__name__}", ours, theirs)
-        ends[f.__name__] = np.stack([theirs[-1].numpy() for _, theirs in found])
-        drawn[f] = found
+    starts = np.array([[-3.0, 3.5], [3.0, 3.5], [-3.0, -3.5], [3.5, -3.5]])
+    ridge = np.array([[1.5, 0.0], [1.5, 1e-3]])
+    ours, theirs = same.run(explore_jax, explore_torch, starts, ridge)
+    ends = {name: theirs[name][:, -1] for name in ("bowl", "himmelblau", "saddle")}
     same.holds("convex: one end", np.ptp(ends["bowl"], axis=0).max() < 1e-9)
     same.holds("not convex: four", len(np.unique(ends["himmelblau"].round(3), axis=0)) == 4)
-
-    # What a point is, the Hessian says: all curvatures up is a minimum, up and down a saddle.
-    for name, f, point, up in (
-        ("a minimum", himmelblau, ends["himmelblau"][1], 2),
-        ("a saddle", saddle, np.zeros(2), 1),
-    ):
-        (jp, tp), by = both(point), surface(f)
-        curved = jnp.linalg.eigvalsh(jax.hessian(lambda p, by=by: by[0](p, 0))(jp))
-        tcurved = torch.linalg.eigvalsh(torch.func.hessian(lambda p, by=by: by[1](p, 0))(tp))
-        same(f"curvatures of {name}", curved, tcurved)
-        same.holds(f"{name}: {up} of two upwards", (tcurved > 0).sum() == up)
-
-    # On the ridge the gradient leads to the saddle and ends there. The least push escapes.
-    drawn[saddle] = [
-        descend(surface(saddle), np.array([1.5, y]), SGD, 100, lr=0.1) for y in (0.0, 1e-3)
-    ]
-    for ours, theirs in drawn[saddle]:
-        same("a path to the saddle", ours, theirs)
-    same.holds("stuck, exactly on the ridge", drawn[saddle][0][1][-1].norm() < 1e-6)
-    same.holds("escaped", abs(drawn[saddle][1][1][-1][1].item() - 2**0.5) < 1e-6)
-
-    # Condition number: the largest curvature L over the smallest m. The best rate, 2 / (L + m),
-    # shrinks the error by (k - 1) / (k + 1) a step: k / 2 steps for a factor of e.
-    errors = {}
+    same.holds("stuck on the ridge", np.linalg.norm(ends["saddle"][0]) < 1e-6)
+    same.holds("escaped beside it", abs(ends["saddle"][1, 1] - 2**0.5) < 1e-6)
+    for name, up in (("curved, minimum", 2), ("curved, saddle", 1)):
+        same.row(f"{name}: least", ours[name][0], theirs[name][0])
+        same.holds(f"{name}: up in {up} of two directions", (theirs[name] > 0).sum() == up)
+    axes = same.axes(2, 2, height=3.6)
+    for axis, f in zip(axes.flat, (bowl_torch, himmelblau_torch, saddle_torch), strict=False):
+        name = f.__name__.removesuffix("_torch")
+        contours(axis, f, *[(-2, 2) if name == "saddle" else (-5, 5)] * 2, name)
+        for i, (path, tpath) in enumerate(zip(ours[name], theirs[name], strict=True)):
+            overlay(axis, path.T, tpath.T, f"C{i}", None)
     for k in (2, 10, 100):
-        ours, theirs = descend(
-            surface(quadratic((1, k))), np.array([1.0, 1.0]), SGD, 300, lr=2 / (1 + k)
-        )
-        same(f"a path at condition {k}", ours, theirs)
-        errors[k] = jnp.linalg.norm(ours, axis=1), theirs.norm(dim=1)
-        rate = (errors[k][1][11] / errors[k][1][10]).item()
-        same(f"the rate at condition {k}", rate, torch.tensor((k - 1) / (k + 1)))
-    # That of real data: patients' measurements in their units, and brought to one scale.
-    x, _ = patients()
-    conditions = []
-    for each in (x - x.mean(0), (x - x.mean(0)) / x.std(0)):
-        jx, tx = both(each)
-        found = jnp.linalg.cond(jx.T @ jx), torch.linalg.cond(tx.T @ tx)
-        same("condition of the patients' data", *found, 1e-8)
-        conditions.append(found[1].item())
-    print(f"condition {conditions[0]:.0f} in the units of the clinic, {conditions[1]:.0f} scaled")
-    same.holds("scaling pays", conditions[0] > 10 * conditions[1])
+        ours, theirs = same.run(stretched_jax, stretched_torch, k, np.ones(2))
+        shrunk = [each["distance"][11] / each["distance"][10] for each in (ours, theirs)]
+        same.row(f"condition {k}: a step shrinks the distance by", *shrunk)
+        same(f"the rate at condition {k}", (k - 1) / (k + 1), shrunk[1])
+        lines(axes[1, 1], ours["distance"], theirs["distance"], label=f"condition {k}")
+    axes[1, 1].set(yscale="log", ylim=(1e-9, 2), xlabel="step", title="distance to the minimum")
+    legend(axes[1, 1])
 
-    if (axes := same.axes(2, 2, height=3.6)) is not None:
-        titles = {bowl: "convex", himmelblau: "not convex: four minima", saddle: "a saddle"}
-        for axis, (f, title) in zip(axes.flat, titles.items(), strict=False):
-            span = (-2, 2) if f is saddle else (-5, 5)
-            contours(axis, f, span, span, title)
-            for i, (ours, theirs) in enumerate(drawn[f]):
-                overlay(axis, ours.T, theirs.T, f"C{i}", None)
-        for i, (k, (ours, theirs)) in enumerate(errors.items()):
-            steps = range(len(ours))
-            twice(axes[1, 1], steps, (ours, theirs), f"C{i}", f"condition {k}")
-        axes[1, 1].set(yscale="log", ylim=(1e-9, 2), xlabel="step", ylabel="distance to minimum")
-        axes[1, 1].legend()
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX | |
+# |---|---|---|---|
+# | the gradient | is written into `p.grad` | is what `jax.grad(f)` returns | |
+# | the second `backward()` | adds to `p.grad` | a new gradient each time | OPT-22 |
+# | NumPy's float64 becomes | float64 | float32, unless x64 is enabled | DT-01 |
+# | `-=` on the point | changes the tensor, and its aliases | gives the name a new array | |
+#
+# ### Try it
+# - Leave `p.grad = None` out. How does PyTorch's walk on the bowl differ now?
+# - Walk on the bowl with a rate of 0.5. Which coordinate arrives at once, which jumps from side to
+#   side for ever, and what are the two curvatures?
+# - Push the walker off the ridge by $10^{-12}$ instead of $10^{-3}$. How many steps more does the
+#   escape take? (Each step multiplies $y$ by 1.2.)
 
-# %% [cost_functions] Introducing the concept of cost functions
-# One model, a x + b, and four costs. Each target is the disease's progression, x the body mass
-# index; ten targets are typed with a digit too many, as happens.
+# %% [markdown] lesson="cost_functions" title="Introducing the concept of cost functions"
+# A *cost function* turns "how wrong is the model" into one number that can be lowered. The data fix
+# the examples, the model fixes what can be changed, and the cost decides which errors matter. For
+# an error $e$, the prediction minus the target, three are common:
+#
+# $$\text{MSE: } e^2, \qquad \text{MAE: } |e|, \qquad
+#   \text{Huber: } \tfrac12 e^2 \text{ if } |e| \le 1, \text{ else } |e| - \tfrac12,$$
+#
+# each averaged over the examples. What an example pulls with is the slope of its cost: $2e$, the
+# sign of $e$, and the error cut off at $\pm 1$. So under MSE an error of 10 pulls a hundred times
+# as hard as one of 0.1, and one target that was typed with a digit too many drags the whole model
+# along. Under MAE and Huber no error pulls harder than 1. If the target is a class, 0 or 1, the
+# model's number $s$ is read as a probability $\sigma(s) = 1/(1 + e^{-s})$, and the cost is the
+# **cross-entropy**, minus the logarithm of the probability that was given to what is true.
+#
+# The model is a line, $a x + b$: from a patient's body mass index to how the diabetes went on a
+# year later. It has two parameters, so each cost is a surface that can be drawn. Ten of the targets
+# are wrong on purpose. Look where each surface is lowest, and how far that is from the line that
+# fits the right targets.
+
+
+# %% side="jax"
+def costs_jax():
+    return {
+        "MSE": lambda said, y: optax.squared_error(said, y).mean(),
+        "MAE": lambda said, y: jnp.abs(said - y).mean(),
+        "Huber": lambda said, y: optax.huber_loss(said, y, delta=1.0).mean(),
+        "cross-entropy": lambda said, y: optax.sigmoid_binary_cross_entropy(said, y).mean(),
+    }
+
+
+def surface_jax(cost, x, target, lattice):
+    at = jax.vmap(lambda p: cost(p[0] * x + p[1], target))  # one point's cost; vmap takes many
+    return jax.jit(at)(lattice)
+
+
+def pull_jax(cost, errors):
+    return jax.vmap(jax.grad(cost))(errors, jnp.zeros_like(errors))
+
+
+def compare_jax(x, targets, lattice, errors):
+    found = {}
+    for name, cost in costs_jax().items():
+        found[name] = surface_jax(cost, x, targets[name == "cross-entropy"], lattice)
+        found[f"{name} pulls"] = pull_jax(cost, errors)
+    return found
+
+
+# %% side="torch"
+def costs_torch():
+    return {
+        "MSE": F.mse_loss,
+        "MAE": F.l1_loss,
+        "Huber": F.huber_loss,
+        "cross-entropy": F.binary_cross_entropy_with_logits,
+    }
+
+
+def surface_torch(cost, x, target, lattice):
+    said = lattice[:, :1] * x + lattice[:, 1:]  # (point, example)
+    return cost(said, target.expand_as(said), reduction="none").mean(1)
+
+
+def pull_torch(cost, errors):
+    errors = errors.clone().requires_grad_()
+    cost(errors, torch.zeros_like(errors), reduction="sum").backward()
+    return errors.grad
+
+
+def compare_torch(x, targets, lattice, errors):
+    found = {}
+    for name, cost in costs_torch().items():
+        found[name] = surface_torch(cost, x, targets[name == "cross-entropy"], lattice)
+        found[f"{name} pulls"] = pull_torch(cost, errors)
+    return found
+
+
+# %% side="both"
 with lesson("cost_functions") as same:
     x, y = patients()
     x = (x[:, 2] - x[:, 2].mean()) / x[:, 2].std()
     wrong = y.copy()
     wrong[same.rng.choice(np.flatnonzero(x > 0.5), 10, replace=False)] -= 15
-    (jx, tx), (jy, ty), (jright, tright) = both(x), both(wrong), both((y > 0) * 1.0)
-    costs = {
-        "MSE": (jax_losses.mse, losses.mse, jy, ty),
-        "MAE": (jax_robust.l1, robust.l1, jy, ty),
-        "Huber": (jax_robust.huber, robust.huber, jy, ty),
-        "cross-entropy": (
-            jax_losses.binary_cross_entropy_with_logits,
-            losses.binary_cross_entropy_with_logits,
-            jright,
-            tright,
-        ),
-    }
     slopes, shifts = np.linspace(-1, 2.5, 71), np.linspace(-2, 2, 81)
-    grid = np.stack(np.meshgrid(slopes, shifts), -1).reshape(-1, 2)
-    jgrid, tgrid = both(grid)
-    found = {}
-    for name, (cost, tcost, jt, tt) in costs.items():
-        ours = jax.jit(jax.vmap(lambda p, c=cost, t=jt: c(p[0] * jx + p[1], t)))(jgrid)
-        theirs = torch.func.vmap(lambda p, c=tcost, t=tt: c(p[0] * tx + p[1], t))(tgrid)
-        same(f"{name} surface", ours, theirs)
-        found[name] = ours, theirs
-        best = grid[int(ours.argmin())], grid[int(theirs.argmin())]
-        same(f"{name}: where it is lowest", *best)
-        print(f"{name}: lowest at a = {best[1][0]:.2f}, b = {best[1][1]:.2f}")
-    lowest = {name: grid[int(theirs.argmin())] for name, (_, theirs) in found.items()}
-    clean = np.polyfit(x, y, 1)
-    off = {name: np.linalg.norm(p - clean) for name, p in lowest.items()}
+    lattice = np.stack(np.meshgrid(slopes, shifts), -1).reshape(-1, 2)
+    targets, errors = [wrong, (y > 0) * 1.0], np.array([0.1, 1.0, 10.0])
+    ours, theirs = same.run(compare_jax, compare_torch, x, targets, lattice, errors)
+    right, off = np.polyfit(x, y, 1), {}
+    for axis, name in zip(same.axes(2, 2, height=3.6).flat, costs_torch(), strict=True):
+        lowest = [lattice[each[name].argmin()] for each in (ours, theirs)]
+        same.row(f"{name}: slope where it is lowest", lowest[0][0], lowest[1][0])
+        pulls = [each[f"{name} pulls"][2] for each in (ours, theirs)]
+        same.row(f"{name}: pull of an error of 10", *pulls)
+        off[name] = np.linalg.norm(lowest[1] - right)
+        levels = np.quantile(theirs[name], np.linspace(0.02, 0.9, 9))
+        for each, how in ((ours, {"linewidths": 4, "alpha": 0.35}), (theirs, {"linestyles": "--"})):
+            axis.contour(slopes, shifts, each[name].reshape(81, 71), levels=levels, **how)
+        axis.plot(*lowest[1], "r*", ms=12, ls="", label="lowest")
+        if name != "cross-entropy":
+            axis.plot(*right, "k+", ms=12, ls="", label="without wrong targets")
+        axis.set(title=name, xlabel="slope a", ylabel="intercept b")
+        legend(axis, fontsize=8, loc="upper left")
     same.holds("MSE follows the wrong targets", off["MSE"] > 2 * max(off["MAE"], off["Huber"]))
-    exact = torch.linalg.lstsq(torch.stack([tx, torch.ones_like(tx)], 1), ty[:, None]).solution
-    same.holds("and is solved exactly", np.abs(lowest["MSE"] - exact[:, 0].numpy()).max() < 0.06)
+    missed = lattice[theirs["MSE"].argmin()] - np.polyfit(x, wrong, 1)
+    same.holds("MSE is lowest at the least squares", abs(missed).max() < 0.06)
+    same.holds("an error of 10 pulls 20 under MSE", abs(theirs["MSE pulls"][2] - 20) < 1e-9)
+    same.holds("and 1 under MAE and Huber", theirs["MAE pulls"][2] == theirs["Huber pulls"][2] == 1)
 
-    # What an error pulls with is the cost's slope: MSE's grows with the error, the others' do not.
-    (je, te), zero = both(np.array([0.1, 1.0, 10.0])), (jnp.zeros(()), torch.zeros(()))
-    for name in ("MSE", "MAE", "Huber"):
-        cost, tcost, _, _ = costs[name]
-        pull = jax.vmap(jax.grad(lambda e, c=cost: c(e, zero[0])))(je)
-        tpull = torch.func.vmap(torch.func.grad(lambda e, c=tcost: c(e, zero[1])))(te)
-        same(f"pull of {name}", pull, tpull)
-        same.holds(f"pull of {name} at 10", tpull[2] == (20 if name == "MSE" else 1))
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX and optax | |
+# |---|---|---|---|
+# | a loss returns | the mean over all elements | a value each; take `.mean()` yourself | LOSS-14 |
+# | squared error | `F.mse_loss`: $e^2$ | `optax.l2_loss`: $e^2/2$ | LOSS-01 |
+# | cross-entropy of two classes | of probabilities or `_with_logits` | always of logits | LOSS-16 |
+# | slope of MAE at $e = 0$ | 0 | 1, of `jnp.abs` | GRAD-01 |
+#
+# ### Try it
+# - Take `optax.l2_loss` for the squared error. By which factor do the surface and the pull change,
+#   and does the lowest point move?
+# - Add an error of 0 to `errors`. In which row do the sides part?
+# - Make the ten wrong targets wrong by 30 instead of 15. Which stars move, and which stay?
 
-    if (axes := same.axes(2, 2, height=3.4)) is not None:
-        for axis, (name, (ours, theirs)) in zip(axes.flat, found.items(), strict=True):
-            for each, style in ((ours, {"linewidths": 4, "alpha": 0.35}), (theirs, {})):
-                heights = np.asarray(each).reshape(81, 71)
-                levels = np.quantile(heights, np.linspace(0.02, 0.9, 10))
-                lines = {"linewidths": 1, "linestyles": "--"} | style
-                axis.contour(slopes, shifts, heights, levels=levels, **lines)
-            axis.plot(*lowest[name], "r*", ms=12, label="lowest")
-            if name != "cross-entropy":
-                axis.plot(*clean, "k+", ms=12, label="without wrong targets")
-            axis.set(title=name, xlabel="slope a", ylabel="intercept b")
-            axis.legend(fontsize=8)
+# %% [markdown] lesson="intuition" title="Understanding the intuition behind gradient descent"
+# Stand on a hillside in fog. You cannot see the valley, but you feel with your feet how steep it is
+# in every direction. The gradient $g = \nabla f(p)$ is all of that in one arrow: in a direction $d$
+# of length 1 the ground rises by $g \cdot d$. That is most if $d$ points along $g$, and nothing at
+# all across it. So $-g$ is the steepest way down, and it crosses the lines of equal height at a
+# right angle.
+#
+# How far should one go? The gradient promises that the cost falls by $s\,|g|^2$ for a step of
+# $-s\,g$, but the ground curves upwards. To second order, with the Hessian $H$,
+#
+# $$f(p - s\,g) = f(p) - s\,|g|^2 + \tfrac12 s^2 |g|^2 c, \qquad
+#   c = \frac{g \cdot H g}{g \cdot g},$$
+#
+# where $c$ is the curvature in the gradient's direction. This parabola is lowest at $s = 1/c$, and
+# at $s = 2/c$ one is as high as before: all of a step's length is gained or lost against curvature.
+#
+# If every step goes to the lowest point of its line, the next gradient has nothing left along the
+# old one: the path turns by a right angle each time, and zigzags down a narrow valley. Small steps
+# of a constant rate follow the slope smoothly and slowly; large ones leap from wall to wall.
+#
+# The surface is $\frac12(x^2 + 8 y^2)$. $H g$ is a *Hessian-vector product*; neither column ever
+# makes the matrix.
 
-# %% [intuition] Understanding the intuition behind gradient descent
+
+# %% side="jax"
+def valley_jax(p):
+    return (p[0] ** 2 + 8 * p[1] ** 2) / 2
+
+
+def curvature_jax(p):
+    g, change = jax.jvp(jax.grad(valley_jax), (p,), (jax.grad(valley_jax)(p),))
+    return g, g @ change / (g @ g)  # change: how the gradient changes along itself
+
+
+def look_jax(p, directions, lengths):
+    g, curvature = curvature_jax(p)
+    return {
+        "gradient": g,
+        "rises": directions @ g,
+        "curvature": curvature,
+        "along": jax.vmap(lambda s: valley_jax(p - s * g))(lengths / curvature),
+    }
+
+
+def walk_jax(p, rate, steps):
+    """The path; a rate of None is the best one at each step."""
+    at, path, gradients = jax.jit(curvature_jax), [p], []
+    for _ in range(steps):
+        g, curvature = at(p)
+        p = p - (1 / curvature if rate is None else rate) * g
+        path.append(p)
+        gradients.append(g)
+    return {"path": path, "gradients": gradients}
+
+
+# %% side="torch"
+def valley_torch(p):
+    return (p[0] ** 2 + 8 * p[1] ** 2) / 2
+
+
+def curvature_torch(p):
+    p = p.detach().requires_grad_()
+    (g,) = torch.autograd.grad(valley_torch(p), p, create_graph=True)  # can be derived again
+    (change,) = torch.autograd.grad(g, p, grad_outputs=g.detach())
+    return g.detach(), g.detach() @ change / (g.detach() @ g.detach())
+
+
+def look_torch(p, directions, lengths):
+    g, curvature = curvature_torch(p)
+    return {
+        "gradient": g,
+        "rises": directions @ g,
+        "curvature": curvature,
+        "along": torch.stack([valley_torch(p - s * g) for s in lengths / curvature]),
+    }
+
+
+def walk_torch(p, rate, steps):
+    """The path; a rate of None is the best one at each step."""
+    p, path, gradients = p.clone(), [p.clone()], []
+    for _ in range(steps):
+        g, curvature = curvature_torch(p)
+        p -= (1 / curvature if rate is None else rate) * g
+        path.append(p.clone())
+        gradients.append(g)
+    return {"path": path, "gradients": gradients}
+
+
+# %% side="both"
 with lesson("intuition") as same:
-    f = quadratic((1, 8))
-    start = np.array([4.0, 1.0])
-    (jp, tp), by = both(start), surface(f)
-    slope = jax.grad(by[0])(jp, 0)
-    tslope = torch.func.grad(by[1])(tp, 0)
-    same("gradient", slope, tslope)
-    # Of all directions of length 1, the gradient's rises most, and across it nothing rises: it is
-    # orthogonal to the line of equal height.
-    angles = np.linspace(0, 2 * np.pi, 361)
-    jd, td = both(np.stack([np.cos(angles), np.sin(angles)], 1))
-    rises, trises = jd @ slope, td @ tslope
-    same("rise in each direction", rises, trises)
-    steepest = td[trises.argmax()] @ tslope / tslope.norm()
-    same.holds("the steepest is the gradient", steepest > 0.9999)
+    start, angles = np.array([4.0, 1.0]), np.linspace(0, 2 * np.pi, 361)
+    directions = np.stack([np.cos(angles), np.sin(angles)], 1)
+    s = np.linspace(0, 2.4, 49)  # in units of one over the curvature
+    ours, theirs = same.run(look_jax, look_torch, start, directions, s)
+    same.row("curvature along the gradient", ours["curvature"], theirs["curvature"])
+    g, along = theirs["gradient"], theirs["along"]
+    best = directions[theirs["rises"].argmax()]
+    same.holds("the steepest direction is the gradient's", best @ g > 0.9999 * np.linalg.norm(g))
+    same.holds("lowest at one over the curvature", along.argmin() == 20)
+    same("at two over it as high as before", ours["along"][40], along[0])
+    axes = same.axes(2, 1, height=3.6)
+    lines(axes[1], ours["along"], along, x=s, label="cost along the first gradient")
+    promised = along[0] - s * (g @ g) / theirs["curvature"]
+    axes[1].plot(s, promised, "k:", label="what the gradient promises")
+    axes[1].set(xlabel="step, times the curvature", ylabel="cost", ylim=(0, 19))
+    contours(axes[0], valley_torch, (-1, 4.5), (-1.5, 1.5), "three paths downhill")
+    paths = {"the best step each time": None, "small steps": 0.03, "large steps": 0.23}
+    for i, (name, rate) in enumerate(paths.items()):
+        ours, theirs = same.run(walk_jax, walk_torch, start, rate, 12 if rate is None else 40)
+        same.row(f"{name}: height after 12", *(valley_torch(w["path"][12]) for w in (ours, theirs)))
+        overlay(axes[0], ours["path"].T, theirs["path"].T, f"C{i}", name)
+        if rate is None:
+            turns = (theirs["gradients"][1:] * theirs["gradients"][:-1]).sum(1)
+            same.holds("each turn is a right angle", abs(turns).max() < 1e-12)
+    for axis in axes:
+        legend(axis)
 
-    # How far? Along -g the cost is c(s) = f - s |g|^2 + s^2/2 g.H g: it falls until s = 1 / c and
-    # is back where it was at s = 2 / c, with c = g.H g / g.g the curvature in that direction.
-    curvature = slope @ jax.hessian(by[0])(jp, 0) @ slope / (slope @ slope)
-    tcurvature = tslope @ torch.func.hessian(by[1])(tp, 0) @ tslope / (tslope @ tslope)
-    same("curvature along the gradient", curvature, tcurvature)
-    js, ts = both(np.linspace(0, 2.4, 49) / tcurvature.item())
-    along = jax.vmap(lambda s: by[0](jp - s * slope, 0))(js)
-    talong = torch.func.vmap(lambda s: by[1](tp - s * tslope, 0))(ts)
-    same("cost along the gradient", along, talong)
-    same.holds("lowest at one over the curvature", talong.argmin() == 20)
-    same("back at two over it", along[40], by[1](tp, 0))
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX | |
+# |---|---|---|---|
+# | derivative of a derivative | `create_graph=True` keeps the record | `jax.grad` of `jax.grad` | |
+# | $H g$ | back through the gradient | `jax.jvp`: forward through it | |
+# | cutting a value out of the record | `.detach()` | `jax.lax.stop_gradient` | GRAD-13 |
+# | `p -= …` | `p` itself; copy it for the path | a new array; the old one is kept | |
+#
+# ### Try it
+# - Leave `.clone()` out where PyTorch appends to the path. What does the path look like?
+# - Start at $(8, 1)$: there the zigzag is at its worst. Compare the height after 12 best steps.
+# - Set the large steps to 0.26. The largest curvature is 8; why does the path leave the valley?
 
-    # With that step each time, every gradient is orthogonal to the next: the path zigzags.
-    def exactly(p, curvatures, steps):
-        path, gradients = [p], []
-        for _ in range(steps):
-            g = curvatures * p
-            p = p - (g @ g) / (g @ (curvatures * g)) * g
-            path, gradients = [*path, p], [*gradients, g]
-        return path, gradients
+# %% [markdown] lesson="types" title="Types of gradient descent"
+# A cost is a mean over $n$ examples, and so is its gradient. To know it exactly one has to look at
+# all of them before taking a single step: **batch** gradient descent. But a mean can be estimated
+# from a sample. The gradient of $B$ examples, drawn at random, is right on average; single ones
+# scatter around the exact gradient with a spread of
+#
+# $$\sqrt{\operatorname{E}\,|g_B - g|^2} = \frac{\sigma}{\sqrt B}.$$
+#
+# The price of a step is proportional to $B$, while its noise falls only with the root of $B$: four
+# times the work for half the noise. It is a bad bargain as long as the way is far, and any rough
+# direction will do. So with $B = 1$, **stochastic** gradient descent, one makes $n$ steps for the
+# price of one, each in a doubtful direction; it never comes to rest, for even at the minimum single
+# examples pull to all sides. Its rate has to be small. **Mini-batch** descent lies between, and
+# hardware favours it: 32 examples in one matrix product take little longer than one.
+#
+# The model is one layer on handwritten digits: ten scores for 64 pixels, and the cross-entropy.
+# First the noise, measured on 200 samples of each size. Then five passes over the data with each of
+# the three kinds, by the same training loop: only what `batches` holds is different. Look at how
+# low the cost is after the same amount of work, and at how smoothly it got there.
 
-    (ja, ta), steps = both(np.array([1.0, 8.0])), 12
-    (ours, _), (theirs, gradients) = exactly(jp, ja, steps), exactly(tp, ta, steps)
-    same("exact steps", ours, theirs)
-    same.holds("each turns by a right angle", abs(gradients[0] @ gradients[1]) < 1e-12)
-    paths = {"the best step each time": (jnp.stack(ours), torch.stack(theirs))}
-    for name, lr in (("small steps", 0.03), ("large steps", 0.23)):
-        paths[name] = descend(by, start, SGD, 40, lr=lr)
-        same(name, *paths[name])
-    if (axes := same.axes(2, 1, height=3.6)) is not None:
-        contours(axes[0], f, (-1, 4.5), (-1.5, 1.5), "three paths downhill")
-        for i, (name, (ours, theirs)) in enumerate(paths.items()):
-            overlay(axes[0], ours.T, theirs.T, f"C{i}", name)
-        axes[0].legend()
-        overlay(axes[1], (js, along), (ts, talong), "C0", "cost along the first gradient")
-        tangent = by[1](tp, 0) - ts * (tslope @ tslope)
-        axes[1].plot(ts, tangent, "k:", label="what the gradient promises")
-        for k in (1, 2):
-            axes[1].axvline(k / tcurvature, color=f"C{k}", lw=1, label=f"{k} / curvature")
-        axes[1].set(xlabel="step s", ylabel="cost", ylim=(0, 19))
-        axes[1].set_title("a step against the curvature")
-        axes[1].legend()
 
-# %% [types] Types of gradient descent
-# The gradient of all examples is exact and costs them all; that of a few is right on average, with
-# noise that falls as 1 / sqrt(B), and B times cheaper than B single ones only in hardware.
+# %% side="jax"
+linear_jax = nn.Dense(10)
+
+
+def cost_jax(variables, x, labels):
+    scores = linear_jax.apply(variables, x)
+    return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+
+
+@jax.jit
+def noise_jax(variables, x, labels, some, answers):
+    exact = jax.grad(cost_jax)(variables, x, labels)
+    each = jax.vmap(jax.grad(cost_jax), (None, 0, 0))(variables, some, answers)
+    squares = jax.tree.map(lambda g, mean: ((g - mean) ** 2).sum(), each, exact)
+    return {"noise": jnp.sqrt(sum(jax.tree.leaves(squares)) / len(some))}
+
+
+# %% side="torch"
+def linear_torch():
+    return torch.nn.Linear(64, 10)
+
+
+def cost_torch(model, x, labels):
+    return F.cross_entropy(model(x), labels)
+
+
+def noise_torch(state, x, labels, some, answers):
+    model = linear_torch()
+    model.load_state_dict(state)
+    weights = list(model.parameters())
+    exact = torch.autograd.grad(cost_torch(model, x, labels), weights)
+    square = 0.0
+    for sample in zip(some, answers, strict=True):
+        each = torch.autograd.grad(cost_torch(model, *sample), weights)
+        square += sum(((g - mean) ** 2).sum() for g, mean in zip(each, exact, strict=True))
+    return {"noise": (square / len(some)) ** 0.5}
+
+
+# %% [markdown]
+# The training loop. Every so many steps it looks at the cost of all examples, for the figure.
+
+
+# %% side="jax"
+def learn_jax(variables, rate, batches, x, labels, every):
+    rule, cost = optax.sgd(rate), jax.jit(cost_jax)
+    state = rule.init(variables)
+
+    @jax.jit
+    def step(variables, state, some, answers):
+        gradient = jax.grad(cost_jax)(variables, some, answers)
+        updates, state = rule.update(gradient, state)
+        return optax.apply_updates(variables, updates), state
+
+    costs = [cost(variables, x, labels)]
+    for count, (some, answers) in enumerate(batches, start=1):
+        variables, state = step(variables, state, some, answers)
+        if count % every == 0:
+            costs.append(cost(variables, x, labels))
+    return {"weights": variables, "costs": costs}
+
+
+# %% side="torch"
+def learn_torch(state, rate, batches, x, labels, every):
+    model = linear_torch()
+    model.load_state_dict(state)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+
+    costs = [cost_torch(model, x, labels).detach()]
+    for count, (some, answers) in enumerate(batches, start=1):
+        optimizer.zero_grad()
+        cost_torch(model, some, answers).backward()
+        optimizer.step()
+        if count % every == 0:
+            with torch.no_grad():
+                costs.append(cost_torch(model, x, labels))
+    return {"weights": model.state_dict(), "costs": costs}
+
+
+# %% side="both"
 with lesson("types") as same:
-    x, labels = digits(same.rng)
-    functions, n = softmax_regression(x, labels), len(x)
-    start = same.rng.standard_normal((65, 10)) / 100
-    jw, tw = both(start)
-    slope, tslope = jax.jit(jax.grad(functions[0])), torch.func.grad(functions[1])
-    exact, texact = slope(jw, np.arange(n)), tslope(tw, torch.arange(n))
-    same("exact gradient", exact, texact)
-    sizes, noise = (1, 4, 16, 64, 256), []
+    x, labels, *_ = split_digits(same.rng, flat=True, scale="unit")
+    weights = same.weights(linear_jax, linear_torch, x[:2])
+    axes, sizes, noise = same.axes(1, 2, height=4), np.array([1, 4, 16, 64, 256]), []
     for size in sizes:
-        index = same.rng.integers(n, size=(200, size))
-        each = jax.jit(jax.vmap(slope, (None, 0)))(jw, to_jax(index))
-        teach = torch.func.vmap(tslope, (None, 0))(tw, to_torch(index))
-        same(f"gradients of {size}", each, teach)
-        pairs = (each, exact), (teach, texact)
-        spread = [((g - mean) ** 2).sum((1, 2)).mean() ** 0.5 for g, mean in pairs]
-        same(f"noise of {size}", *spread)
-        noise.append([float(s) for s in spread])
-    power = np.polyfit(np.log(sizes), np.log(np.array(noise)[:, 1]), 1)[0]
+        some = same.rng.integers(len(x), size=(200, size))
+        sample = weights, x, labels, x[some], labels[some]
+        noise.append([each["noise"] for each in same.run(noise_jax, noise_torch, *sample)])
+        same.row(f"noise of {size} examples", *noise[-1])
+    power = np.polyfit(np.log(sizes), np.log(noise)[:, 1], 1)[0]
     same.holds("the noise falls with the square root", abs(power + 0.5) < 0.05)
+    costs = {}
+    for name, size, rate in (("batch", len(x), 0.5), ("of 32", 32, 0.5), ("stochastic", 1, 0.05)):
+        steps = 5 * (len(x) // size)
+        every, batches = max(1, steps // 100), same.batches(steps, size, x, labels)
+        ours, theirs = same.run(learn_jax, learn_torch, weights, rate, batches, x, labels, every)
+        same.row(f"{name}: cost after {steps} steps", ours["costs"][-1], theirs["costs"][-1])
+        costs[name] = theirs["costs"]
+        passes = np.arange(len(costs[name])) * every * size / len(x)
+        lines(axes[0], ours["costs"], costs[name], x=passes, label=name)
+    same.holds("five exact steps are far behind", costs["batch"][-1] > 3 * costs["of 32"][-1])
+    same.holds("the exact one never rises", np.diff(costs["batch"]).max() < 0)
+    same.holds("the stochastic one does", (np.diff(costs["stochastic"][-20:]) > 0).sum() > 3)
+    lines(axes[1], *np.transpose(noise), x=sizes, label="measured")
+    axes[1].plot(sizes, noise[0][1] / np.sqrt(sizes), "k:", label="1 / sqrt(B)")
+    axes[1].set(xscale="log", yscale="log", xlabel="examples B", title="noise of the gradient")
+    axes[0].set(yscale="log", xlabel="passes over the data", title="cost")
+    legend(axes[0])
+    legend(axes[1])
 
-    runs, final = {}, {}
-    for name, size, lr, passes in (
-        ("batch", n, 0.5, 5),
-        ("mini-batch of 32", 32, 0.5, 5),
-        ("stochastic", 1, 0.05, 5),
-    ):
-        order = epochs(same.rng, n, size)
-        batches = np.stack([next(order) for _ in range(passes * (n // size))])
-        ours, theirs = descend(functions, start, SGD, batches, lr=lr)
-        same(f"weights by {name}", ours[-1], theirs[-1])
-        every = max(1, len(batches) // 100)
-        cost = jax.jit(jax.vmap(lambda w: functions[0](w, np.arange(n))))(ours[::every])
-        tcost = torch.stack([functions[1](w, torch.arange(n)) for w in theirs[::every]])
-        same(f"costs by {name}", cost, tcost)
-        runs[name] = np.arange(len(ours))[::every] * size / n, cost, tcost
-        final[name] = tcost[-1].item()
-        tail = tcost[-20:].diff().abs().mean()
-        print(f"{name}: {len(batches)} steps, cost {final[name]:.3f}, moving by {tail:.4f}")
-    same.holds("five exact steps are far behind", final["batch"] > 3 * final["mini-batch of 32"])
-    rough = {name: (tcost[-20:].diff() > 0).sum() for name, (_, _, tcost) in runs.items()}
-    same.holds("the exact one never rises", rough["batch"] == 0)
-    same.holds("the stochastic one does", rough["stochastic"] > 3)
-    if (axes := same.axes(1, 2, height=4)) is not None:
-        for i, (name, (passes, cost, tcost)) in enumerate(runs.items()):
-            twice(axes[0], passes, (cost, tcost), f"C{i}", name)
-        axes[0].set(xlabel="passes over the data", ylabel="cost", yscale="log", title="digits")
-        axes[0].legend(loc="center right", bbox_to_anchor=(1, 0.72))
-        ours, theirs = np.array(noise).T
-        twice(axes[1], sizes, (ours, theirs), "C0", "measured")
-        axes[1].plot(sizes, ours[0] / np.sqrt(sizes), "k:", label="1 / sqrt(B)")
-        axes[1].set(xlabel="examples B", ylabel="noise of the gradient")
-        axes[1].set(xscale="log", yscale="log", title="and the price of exactness is B")
-        axes[1].legend()
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX and optax | |
+# |---|---|---|---|
+# | gradients of many samples | a loop over `autograd.grad` | `jax.vmap` of `jax.grad` | |
+# | cross-entropy | the batch's mean | a value each; the mean is yours | LOSS-14 |
+# | `zero_grad()` | needed before `backward()` | nothing to clear | OPT-22 |
+# | the optimizer's state | inside `optimizer` | goes round with the weights | OPT-20 |
+#
+# ### Try it
+# - Give stochastic descent a rate of 0.5. What does its cost do at the end?
+# - Give batch descent 200 steps instead of five. Is it as low as the mini-batches were?
+# - Take the sum instead of the mean in both costs. Which rates have to change, and by how much?
 
-# %% [learning_rate] Learning rate
+# %% [markdown] lesson="learning_rate" title="Learning rate"
+# The *learning rate* $\eta$ is the factor of the gradient in $p \leftarrow p - \eta\,\nabla f(p)$.
+# Too small, and nothing moves; too large, and the walk leaps out of the valley. Where is the limit?
+# For a linear model and the mean squared error it can be computed. The Hessian is the same
+# everywhere, $\frac{2}{n} X^\top X$. Along one of its eigenvectors, with curvature $\lambda$, each
+# step multiplies the distance to the lowest point by
+#
+# $$1 - \eta\,\lambda.$$
+#
+# That shrinks if $\eta < 2/\lambda$. The steepest direction, $\lambda = L$, sets the limit for all:
+# below the **edge of stability** $2/L$ the walk arrives, beyond it the steepest direction swings
+# wider at each step. The flattest direction says how long it takes, and the ratio of the two is the
+# condition number. It depends on the units: in those of the clinic the ten measurements of patients
+# make a far longer valley than if each is divided by its spread. Compare 0.99 and 1.01 of the edge.
+
+
+# %% side="jax"
+def regress_jax(x, y, w, part):
+    curvatures, directions = jnp.linalg.eigh(2 / len(x) * x.T @ x)
+    rate = part * 2 / curvatures[-1]
+    best, *_ = jnp.linalg.lstsq(x, y)
+    cost = jax.jit(jax.value_and_grad(lambda w: ((x @ w - y) ** 2).mean()))
+    costs, steepest = [], []
+    for _ in range(300):
+        value, gradient = cost(w)
+        costs.append(value)
+        steepest.append((w - best) @ directions[:, -1])
+        w = w - rate * gradient
+    return {
+        "condition": curvatures[-1] / curvatures[0],
+        "factor": steepest[1] / steepest[0],
+        "costs": costs,
+        "lowest": cost(best)[0],
+    }
+
+
+# %% side="torch"
+def regress_torch(x, y, w, part):
+    curvatures, directions = torch.linalg.eigh(2 / len(x) * x.T @ x)
+    best = torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
+    w = w.clone().requires_grad_()
+    optimizer = torch.optim.SGD([w], lr=(part * 2 / curvatures[-1]).item())
+    costs, steepest = [], []
+    for _ in range(300):
+        optimizer.zero_grad()
+        value = F.mse_loss(x @ w, y)
+        value.backward()
+        costs.append(value.detach())
+        steepest.append((w.detach() - best) @ directions[:, -1])
+        optimizer.step()
+    return {
+        "condition": curvatures[-1] / curvatures[0],
+        "factor": steepest[1] / steepest[0],
+        "costs": costs,
+        "lowest": F.mse_loss(x @ best, y),
+    }
+
+
+# %% [markdown]
+# In a network $L$ is not known, and it changes on the way. A **learning-rate finder** tries: one
+# step for each batch, each with a rate a little larger. At first the cost stays, then it falls, and
+# at last it explodes. The mean of nine neighbours takes the noise out; the rate at which it falls
+# most steeply is a good one to begin with.
+
+
+# %% side="jax"
+net_jax = nn.Sequential((nn.Dense(32), nn.relu, nn.Dense(10)))
+
+
+def find_rate_jax(variables, batches, first, last):
+    growth = (last / first) ** (1 / (len(batches) - 1))
+    rule, losses = optax.sgd(lambda count: first * growth**count), []
+
+    def loss_of(variables, x, labels):
+        scores = net_jax.apply(variables, x)
+        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+
+    @jax.jit
+    def step(variables, state, x, labels):
+        loss, gradient = jax.value_and_grad(loss_of)(variables, x, labels)
+        updates, state = rule.update(gradient, state)  # the state counts the steps
+        return optax.apply_updates(variables, updates), state, loss
+
+    state = rule.init(variables)
+    for x, labels in batches:
+        variables, state, loss = step(variables, state, x, labels)
+        if not loss <= 4 * min(losses, default=jnp.inf):
+            break
+        losses.append(loss)
+    rates = first * growth ** jnp.arange(len(losses))
+    smooth = jnp.convolve(jnp.stack(losses), jnp.ones(9) / 9, mode="valid")
+    fall = jnp.gradient(smooth[: smooth.argmin() + 1])
+    return {"rates": rates, "losses": losses, "smooth": smooth, "best": rates[4 + fall.argmin()]}
+
+
+# %% side="torch"
+def net_torch():
+    return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+
+
+def find_rate_torch(state, batches, first, last):
+    net, rates, losses = net_torch(), [], []
+    net.load_state_dict(state)
+    optimizer = torch.optim.SGD(net.parameters(), lr=first)
+    growth = (last / first) ** (1 / (len(batches) - 1))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=growth)
+
+    for x, labels in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), labels)
+        if not loss <= 4 * min(losses, default=torch.inf):
+            break
+        losses.append(loss.detach())
+        rates.append(optimizer.param_groups[0]["lr"])
+        loss.backward()
+        optimizer.step()
+        scheduler.step()  # writes the next rate into the optimizer
+    smooth = torch.stack(losses).unfold(0, 9, 1).mean(1)
+    (fall,) = torch.gradient(smooth[: smooth.argmin() + 1])
+    return {"rates": rates, "losses": losses, "smooth": smooth, "best": rates[4 + fall.argmin()]}
+
+
+# %% side="both"
 with lesson("learning_rate") as same:
-    # Linear regression on the patients: the Hessian is 2/n X^T X everywhere, L its largest
-    # eigenvalue. Along that eigenvector a step multiplies the error by 1 - lr L.
-    x, y = patients()
-    (jx, tx), (jy, ty) = both((x - x.mean(0)) / x.std(0)), both(y)
-    functions = (
-        lambda w, _: jax_losses.mse(jx @ w, jy),
-        lambda w, _: losses.mse(tx @ w, ty),
-    )
-    values, vectors = jnp.linalg.eigh(2 / len(y) * jx.T @ jx)
-    tvalues, tvectors = torch.linalg.eigh(2 / len(y) * tx.T @ tx)
-    same("the Hessian's eigenvalues", values, tvalues)
-    edge, best = 2 / tvalues[-1].item(), torch.linalg.lstsq(tx, ty[:, None]).solution[:, 0]
-    start, lowest, curves = same.rng.standard_normal(10), functions[1](best, 0), {}
-    print(f"L = {tvalues[-1]:.2f}: stable below {edge:.3f}")
-    for name, part in {
-        "too small": 0.02,
-        "good": 0.9,
-        "below the edge": 0.99,
-        "beyond it": 1.01,
-    }.items():
-        ours, theirs = descend(functions, start, SGD, 300, lr=part * edge)
-        same(f"a path, {name}", ours, theirs)
-        along = (theirs - best) @ tvectors[:, -1]
-        factor = torch.tensor(1 - 2 * part)
-        same(f"error along the steepest, {name}", (along[1] / along[0]).item(), factor, 1e-8)
-        curves[name] = [
-            np.array([float(f(w, 0)) for w in path]) - lowest.item()
-            for f, path in ((jax.jit(functions[0]), ours), (functions[1], theirs))
-        ]
-    end = {name: theirs[-1] / theirs[0] for name, (_, theirs) in curves.items()}
-    same.holds("a small rate is slow", end["too small"] > 2 * end["good"])
-    same.holds("stable below 2 / L", end["below the edge"] < 0.1)
-    same.holds("not beyond", end["beyond it"] > 10 and end["beyond it"] > end["good"])
+    clinic, y = patients()
+    x, w, end = (clinic - clinic.mean(0)) / clinic.std(0), same.rng.standard_normal(10), {}
+    axes = same.axes(1, 2, height=4.2)
+    for part in (0.02, 0.9, 0.99, 1.01):
+        ours, theirs = same.run(regress_jax, regress_torch, x, y, w, part)
+        same.row(f"{part} of the edge: factor", ours["factor"], theirs["factor"])
+        same(f"{part} of the edge: 1 - rate L", 1 - 2 * part, theirs["factor"])
+        above = [each["costs"] - each["lowest"] for each in (ours, theirs)]
+        end[part] = above[1][-1] / above[1][0]
+        lines(axes[0], *above, label=f"{part} of the edge")
+    same.holds("a small rate is slow", end[0.02] > 2 * end[0.9])
+    same.holds("stable below the edge, not beyond", end[0.99] < 0.1 and end[1.01] > 10)
+    units = same.run(regress_jax, regress_torch, clinic - clinic.mean(0), y, w, 0.9)
+    same.row("condition number, scaled", ours["condition"], theirs["condition"])
+    same.row("condition number, in the clinic's units", *(each["condition"] for each in units))
+    same.holds("scaling pays", units[1]["condition"] > 10 * theirs["condition"])
+    x, labels, *_ = split_digits(same.rng, flat=True, scale="unit")
+    start = same.weights(net_jax, net_torch, x[:2], rename={r"(\d+)": r"layers_\1"})
+    batches = same.batches(80, 200, x, labels)
+    ours, theirs = same.run(find_rate_jax, find_rate_torch, start, batches, 1e-4, 30.0)
+    same.row("the finder suggests", ours["best"], theirs["best"])
+    same.holds("a rate of a sensible size", 0.02 < theirs["best"] < 2)
+    lines(axes[1], ours["losses"], theirs["losses"], x=theirs["rates"], label="one batch each")
+    axes[1].plot(theirs["rates"][4:-4], theirs["smooth"], "k", lw=1, label="mean of nine")
+    axes[1].set(xscale="log", xlabel="learning rate", title="the finder's cost, on digits")
+    axes[0].set(yscale="log", xlabel="step", title="cost above the lowest, patients")
+    legend(axes[0], fontsize=8)
+    legend(axes[1], fontsize=8)
 
-    # Where L is not known (and changes, as in a network) the rate is tried: it grows from step to
-    # step, and the one at which the cost falls most steeply is a good one to start with.
-    x, labels = digits(same.rng)
-    order = epochs(same.rng, len(x), 200)
-    batches = [((x[i, :64],), (labels[i],)) for i in (next(order) for _ in range(80))]
-    weights = [same.rng.standard_normal(s) * (2 / s[0]) ** 0.5 for s in ((64, 32), (32, 10))]
-    dense = {
-        str(2 * i): {"kernel": to_jax(w), "bias": jnp.zeros(w.shape[1])}
-        for i, w in enumerate(weights)
-    }
-    network, model = JaxMLP(64, (32,), 10), MLP(64, (32,), 10)
-    state = TrainState.create(
-        apply_fn=network.apply, params={"layers": dense}, tx=jax_optimizers.sgd(lr=1.0)
-    )
-    for name, parameter in model.named_parameters():
-        w = weights[int(name.split(".")[1]) // 2].T
-        parameter.data = to_torch(w if name.endswith("weight") else np.zeros(len(w)))
-    jbatches = jax.tree.map(to_jax, batches)
-    tbatches = [((to_torch(x),), (to_torch(t),)) for (x,), (t,) in batches]
-    found = jax_loops.lr_range_test(state, jbatches, jax_losses.cross_entropy, 1e-4, 10.0)
-    optimizer = optimizers.sgd(model.parameters(), lr=1.0)
-    tfound = loops.lr_range_test(model, optimizer, tbatches, losses.cross_entropy, 1e-4, 10.0)
-    same("rates and losses", found, tfound)
-    # One batch is noisy: the mean of nine neighbours is looked at, as far as it falls.
-    mean = np.ones(9) / 9
-    smooth = [np.convolve(np.asarray(each), mean, "valid") for each in (found[1], tfound[1])]
-    smooth = [each[: each.argmin() + 1] for each in smooth]
-    rates = tfound[0][4 : 4 + len(smooth[1])]
-    suggested = jax_loops.suggest_lr(found[0][4 : 4 + len(smooth[0])], to_jax(smooth[0]))
-    tsuggested = loops.suggest_lr(rates, to_torch(smooth[1]))
-    same("suggested rate", suggested, tsuggested)
-    print(f"the finder suggests {tsuggested:.2f}")
-    same.holds("of a sensible size", 0.02 < tsuggested < 2)
-    if (axes := same.axes(1, 2, height=4)) is not None:
-        for i, (name, (ours, theirs)) in enumerate(curves.items()):
-            steps = range(len(ours))
-            twice(axes[0], steps, (ours, theirs), f"C{i}", name)
-        axes[0].set(yscale="log", xlabel="step", ylabel="cost above the lowest")
-        axes[0].set_title(f"patients: the edge is 2 / L = {edge:.2f}")
-        axes[0].legend()
-        overlay(axes[1], found, tfound, "C0", "one batch each")
-        axes[1].plot(rates, smooth[1], "k", lw=1, label="mean of nine")
-        axes[1].axvline(tsuggested.item(), color="C1", label=f"suggested: {tsuggested:.2f}")
-        axes[1].set(xscale="log", xlabel="learning rate", ylabel="cost", title="finder, digits")
-        axes[1].legend()
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX and optax | |
+# |---|---|---|---|
+# | if no rate is named | `SGD`: 0.001 | an error | OPT-30 |
+# | a schedule | `scheduler.step()` after each step | optax counts the updates itself | OPT-28 |
+# | an exponential schedule | `ExponentialLR`: float64 | `exponential_decay`: float32, x64 or not | DT-01 |
+#
+# ### Try it
+# - Call `scheduler.step()` before `optimizer.step()`. How much do the losses change?
+# - Run the clinic's units with 0.9 of their edge for 300 steps, and draw the cost. Has it arrived?
 
-# %% [momentum] Gradient descent with momentum
-# A buffer b of gradients: what they agree on adds up, what alternates cancels.
-#   torch     b <- mu b + (1 - dampening) g,   p <- p - lr b      (Nesterov: p <- p - lr (g + mu b))
-#   textbook  v <- mu v - lr g,                p <- p + v
+# %% [markdown] lesson="momentum" title="Gradient descent with momentum"
+# A ball that rolls down a valley does not turn at every point into the steepest direction. It keeps
+# its speed: along the valley the pushes add up, across it they cancel. *Momentum* keeps a buffer
+# $b$ of gradients, of which a part $\mu$ is left after each step:
+#
+# $$b \leftarrow \mu\,b + g, \qquad p \leftarrow p - \eta\,b.$$
+#
+# Where all gradients agree, the buffer grows to $1/(1 - \mu)$ of them. That is the **heavy ball**.
+# **Nesterov** looks a step ahead, $p \leftarrow p - \eta\,(g + \mu\,b)$. **Dampening** takes in only
+# $(1 - d)\,g$ of each gradient after the first. In a valley of condition number $\kappa$ the best
+# plain rate shrinks the error by $(\kappa - 1)/(\kappa + 1)$ a step. The best heavy ball has
+#
+# $$\eta = \frac{4}{(\sqrt\kappa + 1)^2}, \quad
+#   \mu = \Big(\frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}\Big)^2 \quad (m = 1), \qquad
+#   \text{and shrinks it by } \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}.$$
+#
+# So for $\kappa = 100$ it needs, on a long way, a tenth of the steps. Textbooks often put the rate inside,
+# $v \leftarrow \mu v - \eta g$, $p \leftarrow p + v$. As long as $\eta$ is constant, that is the
+# same walk. If it changes, it is not: in $v$ every old gradient keeps the rate that it came with.
+#
+# First by hand, both ways. Then with each framework's optimizer, on $\frac12(x^2 + 100 y^2)$.
+
+
+# %% side="jax"
+def by_hand_jax(p, rates, mu, inside):
+    path, buffer = [p], jnp.zeros(2)
+    for rate in rates:
+        g = jnp.array([1.0, 100.0]) * p
+        if inside:
+            buffer = mu * buffer - rate * g
+            p = p + buffer
+        else:
+            buffer = mu * buffer + g
+            p = p - rate * buffer
+        path.append(p)
+    return {"path": path}
+
+
+# %% side="torch"
+def by_hand_torch(p, rates, mu, inside):
+    path, buffer = [p.clone()], torch.zeros(2)
+    for rate in rates:
+        g = torch.tensor([1.0, 100.0]) * p
+        if inside:
+            buffer.mul_(mu).sub_(rate * g)
+            p += buffer
+        else:
+            buffer.mul_(mu).add_(g)
+            p -= rate * buffer
+        path.append(p.clone())
+    return {"path": path}
+
+
+# %% [markdown]
+# The optimizers. Their rate changes from step to step where `rates` does.
+
+
+# %% side="jax"
+def ravine_jax(p):
+    return (p[0] ** 2 + 100 * p[1] ** 2) / 2
+
+
+def roll_jax(p, rates, mu, nesterov=False, dampening=0.0):
+    def schedule(count):
+        return rates[count]
+
+    rule = optax.sgd(schedule, mu, nesterov)
+    if dampening:  # optax has none; this project's sgd has
+        rule = sgd(schedule, mu, dampening)
+
+    @jax.jit
+    def step(p, state):
+        updates, state = rule.update(jax.grad(ravine_jax)(p), state)
+        return optax.apply_updates(p, updates), state
+
+    path, state = [p], rule.init(p)  # the state holds the buffer and counts the steps
+    for _ in range(len(rates)):
+        p, state = step(p, state)
+        path.append(p)
+    return {"path": path}
+
+
+# %% side="torch"
+def ravine_torch(p):
+    return (p[0] ** 2 + 100 * p[1] ** 2) / 2
+
+
+def roll_torch(p, rates, mu, nesterov=False, dampening=0.0):
+    p.requires_grad_()
+    optimizer = torch.optim.SGD([p], momentum=mu, nesterov=nesterov, dampening=dampening)
+
+    path = [p.detach().clone()]
+    for rate in rates:
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        ravine_torch(p).backward()
+        optimizer.step()  # the buffer is optimizer.state[p]["momentum_buffer"]
+        path.append(p.detach().clone())
+    return {"path": path}
+
+
+# %% side="both"
 with lesson("momentum") as same:
-    k = 100
-    f = surface(quadratic((1, k)))
-    start, steps = np.array([4.0, 1.0]), 500
-    # The best pair for a quadratic (Polyak): the error shrinks by (sqrt k - 1) / (sqrt k + 1).
-    lr, mu = 4 / (k**0.5 + 1) ** 2, ((k**0.5 - 1) / (k**0.5 + 1)) ** 2
-    runs = {
-        "plain": {"lr": 2 / (1 + k)},
-        "heavy ball": {"lr": lr, "momentum": mu},
-        "Nesterov": {"lr": 1 / k, "momentum": (k**0.5 - 1) / (k**0.5 + 1), "nesterov": True},
-        "dampened": {"lr": 1 / k, "momentum": 0.9, "dampening": 0.5},
-    }
-    paths = {name: descend(f, start, SGD, steps, **options) for name, options in runs.items()}
-    for name, (ours, theirs) in paths.items():
-        same(name, ours, theirs)
-    far = {name: theirs.norm(dim=1) for name, (_, theirs) in paths.items()}
-    needed = {name: int((each > 1e-3).sum()) for name, each in far.items()}
-    print("steps to a thousandth:", needed)
-    same.holds("the root of the condition counts", needed["heavy ball"] < needed["plain"] / 4)
-    same.holds("Nesterov's, too", needed["Nesterov"] < needed["plain"] / 2)
-
-    # At one and the same rate momentum goes further: by 1 / (1 - mu) where gradients agree.
-    at_one_rate = {}
-    for name, options in runs.items():
-        options = options | {"lr": 0.5 / k} | ({"momentum": 0.8} if "momentum" in options else {})
-        at_one_rate[name] = descend(f, start, SGD, 40, **options)
-        same(f"{name} at half of 1 / L", *at_one_rate[name])
-    along = {name: theirs[-1, 0].item() for name, (_, theirs) in at_one_rate.items()}
+    start, slow, steps = np.array([4.0, 1.0]), np.full(40, 0.005), 500
+    ball, root = (4 / 11**2, (9 / 11) ** 2), 9 / 11  # of a condition number of 100
+    runs = {"plain": (2 / 101, 0.0), "heavy ball": ball}
+    runs |= {"Nesterov": (1 / 100, root, True), "dampened": (1 / 100, 0.9, False, 0.5)}
+    axes, needed, along, apart = same.axes(2, 1, height=3.6), {}, {}, {}
+    contours(axes[0], ravine_torch, (-2, 4.5), (-1.5, 1.5), "40 steps at one rate, momentum 0.8")
+    for i, (name, (rate, mu, *more)) in enumerate(runs.items()):
+        ours, theirs = same.run(roll_jax, roll_torch, start, np.full(steps, rate), mu, *more)
+        far = [np.linalg.norm(each["path"], axis=1) for each in (ours, theirs)]
+        same.row(f"{name}: steps to a thousandth", *((each > 1e-3).sum() for each in far))
+        lines(axes[1], *far, label=name, color=f"C{i}")
+        needed[name] = (far[1] > 1e-3).sum()
+        ours, theirs = same.run(roll_jax, roll_torch, start, slow, min(mu, 0.8), *more)
+        overlay(axes[0], ours["path"].T, theirs["path"].T, f"C{i}", name)
+        along[name] = theirs["path"][-1, 0]
+    same.holds("heavy ball: less than a quarter", needed["heavy ball"] < needed["plain"] / 4)
+    same.holds("Nesterov: less than half", needed["Nesterov"] < needed["plain"] / 2)
     same.holds("momentum goes further", along["heavy ball"] < along["dampened"] < along["plain"])
+    falling = ball[0] / (1 + np.arange(steps) / 10)
+    for name, rates in (("constant", np.full(steps, ball[0])), ("falling", falling)):
+        given = start, rates, ball[1]
+        inside = same.run(by_hand_jax, by_hand_torch, *given, True)[1]["path"]
+        ours, theirs = same.run(by_hand_jax, by_hand_torch, *given, False)
+        same(f"{name} rate: as by hand", ours, same.run(roll_jax, roll_torch, *given)[1])
+        apart[name] = abs(inside - theirs["path"]).max()
+    same.holds("a constant rate may stand inside the buffer", apart["constant"] < 1e-9)
+    same.holds("a falling one may not", apart["falling"] > 0.01)
+    axes[1].set(yscale="log", xlabel="step", title="distance to the minimum", ylim=(1e-12, 20))
+    legend(axes[1])
 
-    # By hand, from both formulas: equal while the rate is constant ...
-    def by_hand(rates, mu, textbook, nesterov=False, dampening=0.0):
-        p, b, slope = to_torch(start), None, torch.tensor([1.0, k])
-        path = [p]
-        for rate in rates:
-            g = slope * p
-            if textbook:
-                b = -rate * g if b is None else mu * b - rate * g
-                p = p + b
-            else:
-                b = g if b is None else mu * b + (1 - dampening) * g  # the first is not dampened
-                p = p - rate * (g + mu * b if nesterov else b)
-            path.append(p)
-        return torch.stack(path)
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX and optax | |
+# |---|---|---|---|
+# | dampening | `SGD(dampening=d)`; spares the first gradient | none; `optax.ema` damps all | OPT-06 |
+# | the buffer | `optimizer.state[p]` | in `state`; lost if it is made anew | OPT-20 |
+# | a changing rate | outside the buffer | outside as well; textbooks: inside | OPT-06 |
+# | Nesterov | `nesterov=True` | `nesterov=True`, the same formula | OPT-07 |
+#
+# ### Try it
+# - Set the heavy ball's momentum to 0.99. Does it arrive within 500 steps?
+# - Call `rule.init(p)` inside JAX's loop, before each step. The buffer is lost each time, and the
+#   heavy ball is plain descent with a rate of 0.033. Where does it go, and what would $2/L$ be?
 
-    constant = [lr] * steps
-    same("torch's formula", paths["heavy ball"][0], by_hand(constant, mu, False))
-    same("the textbook's", paths["heavy ball"][0], by_hand(constant, mu, True))
-    same("Nesterov's", paths["Nesterov"][0], by_hand([1 / k] * steps, 9 / 11, False, True))
-    same("dampened", paths["dampened"][0], by_hand([1 / k] * steps, 0.9, False, dampening=0.5))
-    # ... and not when it changes: in the textbook's the old rate lives on in the buffer.
-    falling = [lr / (1 + t / 10) for t in range(steps)]
-    apart = (by_hand(falling, mu, False) - by_hand(falling, mu, True)).abs().max()
-    same.holds("a falling rate tells them apart", apart > 0.01)
-    table = to_jax(np.array(falling))
-    pair = (lambda lr, momentum: optax.sgd(lambda count: table[count], momentum)), SGD[1]
-    scheduled = descend(f, start, pair, steps, lr=lr, momentum=mu)[0]
-    same("optax with a schedule is torch's formula", scheduled, by_hand(falling, mu, False))
+# %% [markdown] lesson="adaptive" title="Adaptive learning rate methods"
+# One rate for all weights suits none of them, if some get gradients that are a thousand times as
+# large as others'. Adaptive methods divide the gradient $g$ of each weight by how large it usually
+# is: the root of a sum or of an average of its squares. With $\langle\cdot\rangle_\beta$ for the
+# running average $a \leftarrow \beta a + (1 - \beta)\,\cdot$ from 0, the step to be multiplied by
+# $-\eta$ is
+#
+# - **Adagrad** $g / (\sqrt{\sum g^2} + \epsilon)$: the sum only grows, so steps get shorter;
+# - **RMSprop** $g / (\sqrt v + \epsilon)$ with $v = \langle g^2 \rangle_{0.99}$: it forgets;
+# - **Adadelta** $g \sqrt{u + \epsilon} / \sqrt{v + \epsilon}$, $u$ the average of the squared steps;
+# - **Adam** $\hat m / (\sqrt{\hat v} + \epsilon)$, where $m = \langle g \rangle_{0.9}$ is momentum and
+#   $\hat m = m / (1 - 0.9^t)$, $\hat v = v / (1 - 0.999^t)$ make up for the start from 0;
+# - **AdamW** adds $0.01\,p$ to Adam's step, so that the decay of weights is not divided by anything;
+# - **NAdam** mixes the newest gradient into $\hat m$ as Nesterov does, with a momentum that grows;
+# - **RAdam** begins without the root, until the average of squares is long enough to be trusted.
+#
+# The little $\epsilon$ guards against division by zero, and where it stands matters: with
+# $\sqrt v + 10^{-8}$ a gradient of $10^{-6}$ acts like any other, while $\sqrt{v + 10^{-8}}$ is
+# never below $10^{-4}$ and silences it. The first cells take one step of RMSprop from gradients of
+# many sizes, with $\epsilon$ in either place.
 
-    # optax's own pieces: sgd is torch's; of dampening it has only ema, whose first is dampened too.
-    for name in ("heavy ball", "Nesterov"):
-        options = runs[name]
-        pair = (lambda lr, momentum, nesterov=False: optax.sgd(lr, momentum, nesterov)), SGD[1]
-        same(f"optax.sgd, {name}", descend(f, start, pair, steps, **options)[0], paths[name][1])
 
-    def by_ema(lr, momentum, dampening):
-        return optax.chain(optax.ema(momentum, debias=False), optax.scale(-lr))
+# %% side="jax"
+def first_step_jax(gradients):
+    found = {}
+    for place, inside in (("beside the root", False), ("in the root", True)):
+        rule = optax.rmsprop(1.0, decay=0.99, eps=1e-8, eps_in_sqrt=inside)
+        step, _ = rule.update(gradients, rule.init(gradients))
+        found[place] = -step
+    return found
 
-    options = {"lr": 1 / k, "momentum": 0.9, "dampening": 0.9}
-    ours, theirs = descend(f, start, (by_ema, SGD[1]), 1, **options)
-    first = (ours[1] - ours[0]) / (theirs[1] - theirs[0]).numpy()
-    same("optax.ema's first step is a tenth of torch's", first, torch.full((2,), 0.1))
-    if (axes := same.axes(2, 1, height=3.6)) is not None:
-        contours(axes[0], quadratic((1, k)), (-2, 4.5), (-1.5, 1.5), "40 steps at half of 1 / L")
-        for i, (name, (ours, theirs)) in enumerate(at_one_rate.items()):
-            overlay(axes[0], ours.T, theirs.T, f"C{i}", name)
-            ours = jnp.linalg.norm(paths[name][0], axis=1)
-            twice(axes[1], range(steps + 1), (ours, far[name]), f"C{i}", name)
-        axes[1].set(yscale="log", xlabel="step", ylabel="distance to minimum", ylim=(1e-12, 20))
-        axes[1].legend()
 
-# %% [adaptive] Adaptive learning rate methods
-# A rate of its own for every weight: the gradient divided by the root of an average of its squares.
+# %% side="torch"
+def first_step_torch(gradients):
+    p = torch.zeros_like(gradients, requires_grad=True)
+    p.grad = gradients
+    torch.optim.RMSprop([p], lr=1.0, alpha=0.99, eps=1e-8).step()  # always beside the root
+    v = 0.01 * gradients**2  # the running average after one step
+    return {"beside the root": -p.detach(), "in the root": gradients / (v + 1e-8).sqrt()}
+
+
+# %% [markdown]
+# All seven walk down a bent valley, and train one layer on digits, by one loop. Where optax's own
+# formula is another one, the JAX column takes this project's: `adagrad`, `nadam`, `radam`.
+
+
+# %% side="jax"
+def bend_jax(p, batch=None):
+    return (p[0] - 2) ** 2 / 20 + 5 * (p[1] - p[0] ** 2 / 4) ** 2
+
+
+def layer_jax(w, batch):
+    x, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(x @ w, labels).mean()
+
+
+rules_jax = {
+    "Adagrad": adagrad,
+    "RMSprop": lambda lr: optax.rmsprop(lr, decay=0.99, eps_in_sqrt=False),
+    "Adadelta": lambda lr: optax.adadelta(lr, rho=0.9, eps=1e-6),
+    "Adam": optax.adam,
+    "AdamW": lambda lr: optax.adamw(lr, weight_decay=0.01),
+    "NAdam": nadam,
+    "RAdam": radam,
+}
+
+
+def adapt_jax(name, lr, p, batches):
+    rule, f = rules_jax[name](lr), bend_jax if p.ndim == 1 else layer_jax
+    state, path, costs = rule.init(p), [p], []
+
+    @jax.jit
+    def step(p, state, batch):
+        cost, gradient = jax.value_and_grad(f)(p, batch)
+        updates, state = rule.update(gradient, state, p)  # p for AdamW's decay
+        return optax.apply_updates(p, updates), state, cost
+
+    for batch in batches:
+        p, state, cost = step(p, state, batch)
+        path.append(p)
+        costs.append(cost)
+    return {"path": path, "costs": costs}
+
+
+# %% side="torch"
+def bend_torch(p, batch=None):
+    return (p[0] - 2) ** 2 / 20 + 5 * (p[1] - p[0] ** 2 / 4) ** 2
+
+
+def layer_torch(w, batch):
+    x, labels = batch
+    return F.cross_entropy(x @ w, labels)
+
+
+rules_torch = {
+    "Adagrad": torch.optim.Adagrad,
+    "RMSprop": torch.optim.RMSprop,
+    "Adadelta": torch.optim.Adadelta,
+    "Adam": torch.optim.Adam,
+    "AdamW": torch.optim.AdamW,
+    "NAdam": torch.optim.NAdam,
+    "RAdam": torch.optim.RAdam,
+}
+
+
+def adapt_torch(name, lr, p, batches):
+    f = bend_torch if p.ndim == 1 else layer_torch
+    path, costs = [p.clone()], []
+    optimizer = rules_torch[name]([p.requires_grad_()], lr=lr)
+
+    for batch in batches:
+        optimizer.zero_grad()
+        cost = f(p, batch)
+        cost.backward()
+        optimizer.step()
+        path.append(p.detach().clone())
+        costs.append(cost.detach())
+    return {"path": path, "costs": costs}
+
+
+# %% side="both"
 with lesson("adaptive") as same:
+    sizes, axes = 10.0 ** np.arange(-10.0, 1), same.axes(2, 2, height=3.8)
+    ours, theirs = same.run(first_step_jax, first_step_torch, sizes)
+    for place in theirs:
+        same.row(f"eps {place}: step from a gradient of 1e-6", ours[place][4], theirs[place][4])
+        lines(axes[1, 1], ours[place], theirs[place], x=sizes, label=f"eps {place}")
+    ratio = theirs["beside the root"] / theirs["in the root"]
+    same.holds("of 1e-6 it is 900 times as long", 850 < ratio[4] < 950)
+    same.holds("of 1 the same", abs(ratio[-1] - 1) < 1e-6)
+    x, labels, *_ = split_digits(same.rng, flat=True, scale="unit")
+    batches = same.batches(200, 64, np.c_[x, np.ones(len(x))], labels)  # the ones are for the bias
+    first = 0.01 * same.rng.standard_normal((65, 10))
+    contours(axes[0, 0], bend_torch, (-2.8, 0.4), (-0.4, 2.2), "a bent valley, 100 steps")
+    rates = {"Adagrad": (0.5, 0.2), "Adadelta": (20.0, 5.0), "RAdam": (0.1, 0.1)}
+    for i, name in enumerate(rules_torch):
+        lr, on_digits = rates.get(name, (0.1, 0.02))
+        given = (name, lr, np.array([-2.5, 1.0]), same.steps(100))
+        ours, theirs = same.run(adapt_jax, adapt_torch, *given)
+        overlay(axes[0, 0], ours["path"].T, theirs["path"].T, f"C{i}", name)
+        lines(axes[0, 1], ours["costs"], theirs["costs"], label=name)
+        ours, theirs = same.run(adapt_jax, adapt_torch, name, on_digits, first, batches)
+        late = [each["costs"][-20:].mean() for each in (ours, theirs)]
+        same.row(f"{name}: cost on digits, last 20 steps", *late)
+        same.holds(f"{name} learns", late[1] < 0.3)
+        lines(axes[1, 0], ours["costs"][::5], theirs["costs"][::5], x=range(0, 200, 5), label=name)
+    axes[0, 1].set(yscale="log", xlabel="step", title="in the valley: height")
+    axes[1, 0].set(yscale="log", xlabel="step", title="on digits: cost of the batch")
+    axes[1, 1].set(xscale="log", yscale="log", xlabel="gradient", title="RMSprop's first step")
+    legend(axes[1, 0], fontsize=7, ncols=2)
+    legend(axes[1, 1], fontsize=8)
 
-    def average(state, name, value, decay):
-        state[name] = decay * state.get(name, 0) + (1 - decay) * value
-        return state[name]
-
-    # Each: the step from the gradient g, what is kept in s, the step's number t and the weight p,
-    # with torch's defaults; to be multiplied by -lr. m and v are the averages of g and of g^2.
-    def adagrad(g, s, t, p):
-        s["v"] = s.get("v", 0) + g**2
-        return g / (s["v"].sqrt() + 1e-10)
-
-    def adadelta(g, s, t, p):
-        step = ((s.get("u", 0 * g) + 1e-6) / (average(s, "v", g**2, 0.9) + 1e-6)).sqrt() * g
-        average(s, "u", step**2, 0.9)
-        return step
-
-    def rmsprop(g, s, t, p):
-        return g / (average(s, "v", g**2, 0.99).sqrt() + 1e-8)
-
-    def adam(g, s, t, p):
-        m, v = average(s, "m", g, 0.9), average(s, "v", g**2, 0.999)
-        return m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
-
-    def adamw(g, s, t, p):
-        return adam(g, s, t, p) + 0.01 * p  # the decay is not divided by anything
-
-    def nadam(g, s, t, p):
-        mu, later = (0.9 * (1 - 0.5 * 0.96 ** (i * 0.004)) for i in (t, t + 1))
-        s["mu"] = s.get("mu", 1) * mu
-        m, v = average(s, "m", g, 0.9), average(s, "v", g**2, 0.999)
-        ahead = (1 - mu) * g / (1 - s["mu"]) + later * m / (1 - s["mu"] * later)
-        return ahead / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
-
-    def radam(g, s, t, p):
-        m, v = average(s, "m", g, 0.9) / (1 - 0.9**t), average(s, "v", g**2, 0.999)
-        end = 2 / (1 - 0.999) - 1
-        r = end - 2 * t * 0.999**t / (1 - 0.999**t)
-        if r <= 5:  # too few squares yet for their average to be trusted
-            return m
-        rectified = ((r - 4) * (r - 2) * end / ((end - 4) * (end - 2) * r)) ** 0.5
-        return m * rectified * (1 - 0.999**t) ** 0.5 / (v.sqrt() + 1e-8)
-
-    homes = {adagrad: "adaptive", adadelta: "adaptive", rmsprop: "adaptive"}
-    homes |= {adam: "optimizers", adamw: "optimizers", nadam: "moments", radam: "moments"}
-    rooms = {
-        "adaptive": (jax_adaptive, adaptive),
-        "optimizers": (jax_optimizers, optimizers),
-        "moments": (jax_moments, moments),
-    }
-
-    def valley(p, np):
-        """A bent one: steep across, flat along."""
-        return (p[0] - 2) ** 2 / 20 + 5 * (p[1] - p[0] ** 2 / 4) ** 2
-
-    x, labels = digits(same.rng)
-    on_digits = softmax_regression(x, labels)
-    order = epochs(same.rng, len(x), 64)
-    batches = np.stack([next(order) for _ in range(200)])
-    start, paths, curves = np.array([-2.5, 1.0]), {}, {}
-    slope = torch.func.grad(lambda p: valley(p, torch))
-    everything = np.arange(len(x))
-    cost = jax.jit(jax.vmap(lambda w: on_digits[0](w, everything)))
-    for rule, home in homes.items():
-        name = rule.__name__
-        makers = tuple(getattr(module, name) for module in rooms[home])
-        lr = {"adagrad": 0.5, "adadelta": 20.0}.get(name, 0.1)
-        paths[name] = descend(surface(valley), start, makers, 100, lr=lr)
-        same(f"{name} in a valley", *paths[name])
-        p, kept, path = to_torch(start), {}, [to_torch(start)]
-        for t in range(1, 101):
-            p = p - lr * rule(slope(p), kept, t, p)
-            path.append(p)
-        same(f"{name} by its formula", paths[name][0], torch.stack(path))
-        lr = {"adagrad": 0.2, "adadelta": 5.0, "radam": 0.1}.get(name, 0.02)
-        ours, theirs = descend(on_digits, np.zeros((65, 10)), makers, batches, lr=lr)
-        same(f"{name} on digits", ours[-1], theirs[-1])
-        tcost = torch.stack([on_digits[1](w, torch.from_numpy(everything)) for w in theirs[::4]])
-        curves[name] = cost(ours[::4]), tcost
-        same(f"{name}, costs", *curves[name])
-        print(f"{name}: cost {tcost[-1]:.3f} on digits after 200 steps")
-        same.holds(f"{name} learns", tcost[-1] < 0.3)
-
-    # Where eps stands. torch adds it to the root; optax.rmsprop puts it under the root unless told,
-    # where 1e-8 acts like 1e-4: gradients below that hardly move anything.
-    sizes = 10.0 ** np.arange(-10.0, 1)
-    line = (lambda p, _: p @ to_jax(sizes)), (lambda p, _: p @ to_torch(sizes))
-
-    def first_step(make):
-        ours, theirs = descend(
-            line, np.zeros(len(sizes)), (make, adaptive.rmsprop), 1, lr=1.0, alpha=0.9
-        )
-        return -ours[1], -theirs[1]
-
-    beside, by_torch = first_step(lambda lr, alpha: optax.rmsprop(lr, alpha, eps_in_sqrt=False))
-    under, _ = first_step(lambda lr, alpha: optax.rmsprop(lr, alpha))
-    same("beside it, optax's is torch's", beside, by_torch)
-    ratio = beside / under
-    same.holds("of a gradient of 1e-6 the step is 300 times as long", 250 < ratio[4] < 350)
-    same.holds("of a gradient of 1 the same", abs(ratio[-1] - 1) < 1e-6)
-    if (axes := same.axes(2, 2, height=3.6)) is not None:
-        contours(axes[0, 0], valley, (-2.8, 0.4), (-0.4, 2.2), "a valley, 100 steps")
-        for i, name in enumerate(paths):
-            ours, theirs = paths[name]
-            overlay(axes[0, 0], ours.T, theirs.T, f"C{i}", name)
-            height = [np.array([float(valley(p, np)) for p in each]) for each in paths[name]]
-            twice(axes[0, 1], range(101), height, f"C{i}", name)
-            steps = range(0, 201, 4)
-            twice(axes[1, 0], steps, curves[name], f"C{i}", name)
-        axes[0, 1].set(yscale="log", xlabel="step", ylabel="height", title="in the valley")
-        axes[1, 0].set(yscale="log", xlabel="step", ylabel="cost", title="digits")
-        axes[1, 0].legend(fontsize=8, ncols=2)
-        for name, ours in (("beside", beside), ("under", under)):
-            axes[1, 1].loglog(sizes, ours, lw=5, alpha=0.35, label=f"optax: eps {name} the root")
-        axes[1, 1].loglog(sizes, by_torch, "k--", label="torch")
-        axes[1, 1].set(xlabel="gradient", ylabel="first step", title="RMSprop's eps")
-        axes[1, 1].legend(fontsize=8)
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | optax | |
+# |---|---|---|---|
+# | RMSprop | averages over 0.99, $\sqrt v + \epsilon$ | over 0.9, $\sqrt{v + \epsilon}$ | OPT-08 |
+# | Adagrad | the sum starts at 0, eps beside | at 0.1, eps in the root | OPT-10 |
+# | NAdam | momentum grows | a constant | OPT-12 |
+# | RAdam | eps before the correction | after it | OPT-13 |
+# | AdamW's decay, if nobody says so | 0.01 | 0.0001 | OPT-03 |
+#
+# ### Try it
+# - Take `optax.adagrad`, `optax.nadam` and `optax.radam`. By how much does each path differ?
+# - Leave `eps_in_sqrt=False` out. Which of RMSprop's two runs shows it more?

@@ -346,3 +346,115 @@ def test_a_state_may_be_donated(make):
     state = transformation.init({"weight": jnp.ones((2, 3)), "bias": jnp.ones(3)})
     arrays = jax.tree.leaves(state)
     assert len({array.unsafe_buffer_pointer() for array in arrays}) == len(arrays)
+
+
+# The formulas of papers, from the gradient g, what is kept in s, the step t and the weight p; each
+# gives the step to be multiplied by -lr.
+def average(s, name, value, decay):
+    s[name] = decay * s.get(name, 0) + (1 - decay) * value
+    return s[name]
+
+
+def adagrad(g, s, t, p):
+    s["v"] = s.get("v", 0) + g**2
+    return g / (np.sqrt(s["v"]) + 1e-10)
+
+
+def adadelta(g, s, t, p):
+    step = np.sqrt((s.get("u", 0) + 1e-6) / (average(s, "v", g**2, 0.9) + 1e-6)) * g
+    average(s, "u", step**2, 0.9)
+    return step
+
+
+def rmsprop(g, s, t, p):
+    return g / (np.sqrt(average(s, "v", g**2, 0.99)) + 1e-8)
+
+
+def adam(g, s, t, p):
+    m, v = average(s, "m", g, 0.9), average(s, "v", g**2, 0.999)
+    return m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def adamw(g, s, t, p):
+    return adam(g, s, t, p) + 0.01 * p
+
+
+def nadam(g, s, t, p):
+    mu, later = (0.9 * (1 - 0.5 * 0.96 ** (i * 0.004)) for i in (t, t + 1))
+    s["mu"] = s.get("mu", 1) * mu
+    m, v = average(s, "m", g, 0.9), average(s, "v", g**2, 0.999)
+    ahead = (1 - mu) * g / (1 - s["mu"]) + later * m / (1 - s["mu"] * later)
+    return ahead / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def radam(g, s, t, p):
+    m, v = average(s, "m", g, 0.9) / (1 - 0.9**t), average(s, "v", g**2, 0.999)
+    end = 2 / (1 - 0.999) - 1
+    r = end - 2 * t * 0.999**t / (1 - 0.999**t)
+    if r <= 5:
+        return m
+    rectified = ((r - 4) * (r - 2) * end / ((end - 4) * (end - 2) * r)) ** 0.5
+    return m * rectified * (1 - 0.999**t) ** 0.5 / (np.sqrt(v) + 1e-8)
+
+
+def heavy_ball(g, s, t, p):
+    s["b"] = 0.9 * s.get("b", 0) + g
+    return s["b"]
+
+
+def nesterov(g, s, t, p):
+    return g + 0.9 * heavy_ball(g, s, t, p)
+
+
+def dampened(g, s, t, p):
+    s["b"] = 0.9 * s["b"] + 0.5 * g if "b" in s else g  # the first is not dampened
+    return s["b"]
+
+
+FORMULAS = {
+    "adagrad": (adagrad, {}),
+    "adadelta": (adadelta, {}),
+    "rmsprop": (rmsprop, {}),
+    "adam": (adam, {}),
+    "adamw": (adamw, {}),
+    "nadam": (nadam, {}),
+    "radam": (radam, {}),
+    "heavy ball": (heavy_ball, {"momentum": 0.9}),
+    "nesterov": (nesterov, {"momentum": 0.9, "nesterov": True}),
+    "dampened": (dampened, {"momentum": 0.9, "dampening": 0.5}),
+}
+
+
+def test_each_rule_is_its_formula_and_no_other():
+    params, grads = given()
+    start, gradients = params["w"], grads["w"][:40, ...] + 0.1  # nowhere zero
+    by_formula, by_rule = {}, {}
+    for case, (formula, keywords) in FORMULAS.items():
+        p, kept = start.copy(), {}
+        for t, g in enumerate(gradients, start=1):
+            p = p - 0.01 * formula(g, kept, t, p)
+        by_formula[case] = p
+        leaf = torch.nn.Parameter(to_torch(start))
+        name = "sgd" if keywords else case
+        torch.set_default_dtype(torch.float64)  # of NAdam's product of momenta
+        optimizer = side(name)[0]([leaf], lr=0.01, **keywords)
+        for g in gradients:
+            leaf.grad = to_torch(g)
+            optimizer.step()
+        torch.set_default_dtype(torch.float32)
+        by_rule[case] = to_numpy(leaf)
+    for case, found in by_rule.items():
+        same = {other for other, p in by_formula.items() if apart(found, p) < LIMIT}
+        assert same == {case}
+
+
+def test_the_first_step_of_an_average_is_damped_in_optax_alone():
+    g = jnp.ones(3)
+    with jax.enable_x64(True):
+        rule = optax.ema(0.9, debias=False)
+        damped, _ = rule.update(g, rule.init(g))
+    leaf = torch.nn.Parameter(torch.zeros(3))
+    leaf.grad = torch.ones(3)
+    optimizers.sgd([leaf], lr=1.0, momentum=0.9, dampening=0.9).step()
+    assert np.allclose(damped, 0.1)
+    assert np.allclose(to_numpy(leaf), -1)
