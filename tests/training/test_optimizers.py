@@ -456,5 +456,5 @@ def test_the_first_step_of_an_average_is_damped_in_optax_alone():
     leaf = torch.nn.Parameter(torch.zeros(3))
     leaf.grad = torch.ones(3)
     optimizers.sgd([leaf], lr=1.0, momentum=0.9, dampening=0.9).step()
-    assert np.allclose(damped, 0.1)
+    assert np.allclose(np.asarray(damped), 0.1)
     assert np.allclose(to_numpy(leaf), -1)
