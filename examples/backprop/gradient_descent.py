@@ -6,6 +6,8 @@ the figures broad lines are JAX's, dashed ones PyTorch's.
 """
 
 # %% side="both"
+from typing import Any
+
 import numpy as np
 from sklearn.datasets import load_diabetes
 
@@ -123,12 +125,12 @@ def descend_torch(f, p, rate, steps=200):
 
 # %% side="jax"
 def explore_jax(starts, ridge):
-    ends = [descend_jax(himmelblau_jax, p, 0.01) for p in starts]
+    walks = [descend_jax(himmelblau_jax, p, 0.01) for p in starts]
     return {
         "bowl": [descend_jax(bowl_jax, p, 0.1) for p in starts],
-        "himmelblau": ends,
+        "himmelblau": walks,
         "saddle": [descend_jax(saddle_jax, p, 0.1) for p in ridge],
-        "curved, minimum": jnp.linalg.eigvalsh(jax.hessian(himmelblau_jax)(ends[1][-1])),
+        "curved, minimum": jnp.linalg.eigvalsh(jax.hessian(himmelblau_jax)(walks[1][-1])),
         "curved, saddle": jnp.linalg.eigvalsh(jax.hessian(saddle_jax)(jnp.zeros(2))),
     }
 
@@ -140,13 +142,13 @@ def stretched_jax(k, start):
 
 # %% side="torch"
 def explore_torch(starts, ridge):
-    ends = [descend_torch(himmelblau_torch, p, 0.01) for p in starts]
+    walks = [descend_torch(himmelblau_torch, p, 0.01) for p in starts]
     hessian = torch.autograd.functional.hessian
     return {
         "bowl": [descend_torch(bowl_torch, p, 0.1) for p in starts],
-        "himmelblau": ends,
+        "himmelblau": walks,
         "saddle": [descend_torch(saddle_torch, p, 0.1) for p in ridge],
-        "curved, minimum": torch.linalg.eigvalsh(hessian(himmelblau_torch, ends[1][-1])),
+        "curved, minimum": torch.linalg.eigvalsh(hessian(himmelblau_torch, walks[1][-1])),
         "curved, saddle": torch.linalg.eigvalsh(hessian(saddle_torch, torch.zeros(2))),
     }
 
@@ -172,8 +174,8 @@ with lesson("optimization") as same:
     axes = same.axes(2, 2, height=3.6)
     for axis, f in zip(axes.flat, (bowl_torch, himmelblau_torch, saddle_torch), strict=False):
         name = f.__name__.removesuffix("_torch")
-        reach = (-2, 2) if name == "saddle" else (-5, 5)
-        contours(axis, f, reach, reach, name)
+        span = (-2, 2) if name == "saddle" else (-5, 5)
+        contours(axis, f, span, span, name)
         for i, (path, tpath) in enumerate(zip(ours[name], theirs[name], strict=True)):
             overlay(axis, path.T, tpath.T, f"C{i}", None)
     for k in (2, 10, 100):
@@ -467,7 +469,7 @@ with lesson("intuition") as same:
 # times the work for half the noise. It is a bad bargain as long as the way is far, and any rough
 # direction will do. So with $B = 1$, **stochastic** gradient descent, one makes $n$ steps for the
 # price of one, each in a doubtful direction; it never comes to rest, for even at the minimum single
-# examples pull to all sides. Its rate has to be small. **Mini-batch** descent lies between, and
+# examples pull to all sides, the more the larger the rate. **Mini-batch** descent lies between, and
 # hardware favours it: 32 examples in one matrix product take little longer than one.
 #
 # The model is one layer on handwritten digits: ten scores for 64 pixels, and the cross-entropy.
@@ -477,7 +479,7 @@ with lesson("intuition") as same:
 
 
 # %% side="jax"
-linear_jax = nn.Dense(10)
+linear_jax: Any = nn.Dense(10)
 
 
 def cost_jax(variables, x, labels):
@@ -566,16 +568,16 @@ with lesson("types") as same:
         same.row(f"noise of {size} examples", *noise[-1])
     power = np.polyfit(np.log(sizes), np.log(noise)[:, 1], 1)[0]
     same.holds("the noise falls with the square root", abs(power + 0.5) < 0.05)
-    costs = {}
-    for name, size, rate in (("batch", len(x), 0.5), ("of 32", 32, 0.5), ("stochastic", 1, 0.05)):
+    costs, kinds = {}, ("batch", "mini-batch", "stochastic")
+    for name, size, lr in zip(kinds, (len(x), 32, 1), (0.5, 0.5, 0.05), strict=True):
         steps = 5 * (len(x) // size)
         every, batches = max(1, steps // 100), same.batches(steps, size, x, labels)
-        ours, theirs = same.run(learn_jax, learn_torch, weights, rate, batches, x, labels, every)
+        ours, theirs = same.run(learn_jax, learn_torch, weights, lr, batches, x, labels, every)
         same.row(f"{name}: cost after {steps} steps", ours["costs"][-1], theirs["costs"][-1])
         costs[name] = theirs["costs"]
         passes = np.arange(len(costs[name])) * every * size / len(x)
         lines(axes[0], ours["costs"], costs[name], x=passes, label=name)
-    same.holds("five exact steps are far behind", costs["batch"][-1] > 3 * costs["of 32"][-1])
+    same.holds("five exact steps are far behind", costs["batch"][-1] > 3 * costs["mini-batch"][-1])
     same.holds("the exact one never rises", np.diff(costs["batch"]).max() < 0)
     same.holds("the stochastic one does", (np.diff(costs["stochastic"][-20:]) > 0).sum() > 3)
     lines(axes[1], *np.transpose(noise), x=sizes, label="measured")
@@ -595,8 +597,9 @@ with lesson("types") as same:
 # | the optimizer's state | inside `optimizer` | goes round with the weights | OPT-20 |
 #
 # ### Try it
-# - Give stochastic descent a rate of 0.5. What does its cost do at the end?
-# - Give batch descent 200 steps instead of five. Is it as low as the mini-batches were?
+# - Give stochastic descent a rate of 0.5, as the others have. How smooth is its curve now?
+# - Give batch descent 200 steps instead of five. Is it as low as the mini-batches were, and how
+#   many times has it looked at each example?
 # - Take the sum instead of the mean in both costs. Which rates have to change, and by how much?
 
 # %% [markdown] lesson="learning_rate" title="Learning rate"
@@ -660,12 +663,12 @@ def regress_torch(x, y, w, part):
 # %% [markdown]
 # In a network $L$ is not known, and it changes on the way. A **learning-rate finder** tries: one
 # step for each batch, each with a rate a little larger. At first the cost stays, then it falls, and
-# at last it explodes. The mean of nine neighbours takes the noise out; the rate at which it falls
-# most steeply is a good one to begin with.
+# at last it explodes, which ends the search. The mean of nine neighbours takes the noise out; the
+# rate at which it falls most steeply is a good one to begin with.
 
 
 # %% side="jax"
-net_jax = nn.Sequential((nn.Dense(32), nn.relu, nn.Dense(10)))
+net_jax: Any = nn.Sequential((nn.Dense(32), nn.relu, nn.Dense(10)))
 
 
 def find_rate_jax(variables, batches, first, last):
@@ -758,7 +761,7 @@ with lesson("learning_rate") as same:
 # |---|---|---|---|
 # | if no rate is named | `SGD`: 0.001 | an error | OPT-30 |
 # | a schedule | `scheduler.step()` after each step | optax counts the updates itself | OPT-28 |
-# | an exponential schedule | `ExponentialLR`: float64 | `exponential_decay`: float32, x64 or not | DT-01 |
+# | the rate of an exponential schedule | float64 | float32 even if x64 is enabled | DT-01 |
 #
 # ### Try it
 # - Call `scheduler.step()` before `optimizer.step()`. How much do the losses change?
@@ -772,17 +775,18 @@ with lesson("learning_rate") as same:
 # $$b \leftarrow \mu\,b + g, \qquad p \leftarrow p - \eta\,b.$$
 #
 # Where all gradients agree, the buffer grows to $1/(1 - \mu)$ of them. That is the **heavy ball**.
-# **Nesterov** looks a step ahead, $p \leftarrow p - \eta\,(g + \mu\,b)$. **Dampening** takes in only
-# $(1 - d)\,g$ of each gradient after the first. In a valley of condition number $\kappa$ the best
-# plain rate shrinks the error by $(\kappa - 1)/(\kappa + 1)$ a step. The best heavy ball has
+# **Nesterov** looks a step ahead, $p \leftarrow p - \eta\,(g + \mu\,b)$. **Dampening** takes in
+# only $(1 - d)\,g$ of each gradient after the first. In a valley of condition number $\kappa$ the
+# best plain rate shrinks the error by $(\kappa - 1)/(\kappa + 1)$ a step. The best heavy ball has
 #
 # $$\eta = \frac{4}{(\sqrt\kappa + 1)^2}, \quad
 #   \mu = \Big(\frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}\Big)^2 \quad (m = 1), \qquad
 #   \text{and shrinks it by } \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}.$$
 #
-# So for $\kappa = 100$ it needs, on a long way, a tenth of the steps. Textbooks often put the rate inside,
-# $v \leftarrow \mu v - \eta g$, $p \leftarrow p + v$. As long as $\eta$ is constant, that is the
-# same walk. If it changes, it is not: in $v$ every old gradient keeps the rate that it came with.
+# So for $\kappa = 100$ it needs, on a long way, a tenth of the steps. Textbooks often put the rate
+# inside, $v \leftarrow \mu v - \eta g$, $p \leftarrow p + v$. As long as $\eta$ is constant, that
+# is the same walk. If it changes, it is not: in $v$ every old gradient keeps the rate that it came
+# with.
 #
 # First by hand, both ways. Then with each framework's optimizer, on $\frac12(x^2 + 100 y^2)$.
 
@@ -901,7 +905,7 @@ with lesson("momentum") as same:
 # ### Where the frameworks part
 # | | PyTorch | JAX and optax | |
 # |---|---|---|---|
-# | dampening | `SGD(dampening=d)`; spares the first gradient | none; `optax.ema` damps all | OPT-06 |
+# | dampening | `dampening=d`; spares the first gradient | none; `optax.ema` damps all | OPT-06 |
 # | the buffer | `optimizer.state[p]` | in `state`; lost if it is made anew | OPT-20 |
 # | a changing rate | outside the buffer | outside as well; textbooks: inside | OPT-06 |
 # | Nesterov | `nesterov=True` | `nesterov=True`, the same formula | OPT-07 |
@@ -920,10 +924,10 @@ with lesson("momentum") as same:
 #
 # - **Adagrad** $g / (\sqrt{\sum g^2} + \epsilon)$: the sum only grows, so steps get shorter;
 # - **RMSprop** $g / (\sqrt v + \epsilon)$ with $v = \langle g^2 \rangle_{0.99}$: it forgets;
-# - **Adadelta** $g \sqrt{u + \epsilon} / \sqrt{v + \epsilon}$, $u$ the average of the squared steps;
-# - **Adam** $\hat m / (\sqrt{\hat v} + \epsilon)$, where $m = \langle g \rangle_{0.9}$ is momentum and
-#   $\hat m = m / (1 - 0.9^t)$, $\hat v = v / (1 - 0.999^t)$ make up for the start from 0;
-# - **AdamW** adds $0.01\,p$ to Adam's step, so that the decay of weights is not divided by anything;
+# - **Adadelta** $g \sqrt{u + \epsilon} / \sqrt{v + \epsilon}$, $u$ the average of squared steps;
+# - **Adam** $\hat m / (\sqrt{\hat v} + \epsilon)$, where $m = \langle g \rangle_{0.9}$ is momentum
+#   and $\hat m = m / (1 - 0.9^t)$, $\hat v = v / (1 - 0.999^t)$ make up for the start from 0;
+# - **AdamW** adds $0.01\,p$ to Adam's step, which pulls every weight a little towards 0;
 # - **NAdam** mixes the newest gradient into $\hat m$ as Nesterov does, with a momentum that grows;
 # - **RAdam** begins without the root, until the average of squares is long enough to be trusted.
 #
@@ -1043,7 +1047,7 @@ with lesson("adaptive") as same:
     same.holds("of 1 the same", abs(ratio[-1] - 1) < 1e-6)
     x, labels, *_ = split_digits(same.rng, flat=True, scale="unit")
     batches = same.batches(200, 64, np.c_[x, np.ones(len(x))], labels)  # the ones are for the bias
-    first = 0.01 * same.rng.standard_normal((65, 10))
+    start = 0.01 * same.rng.standard_normal((65, 10))
     contours(axes[0, 0], bend_torch, (-2.8, 0.4), (-0.4, 2.2), "a bent valley, 100 steps")
     rates = {"Adagrad": (0.5, 0.2), "Adadelta": (20.0, 5.0), "RAdam": (0.1, 0.1)}
     for i, name in enumerate(rules_torch):
@@ -1052,7 +1056,7 @@ with lesson("adaptive") as same:
         ours, theirs = same.run(adapt_jax, adapt_torch, *given)
         overlay(axes[0, 0], ours["path"].T, theirs["path"].T, f"C{i}", name)
         lines(axes[0, 1], ours["costs"], theirs["costs"], label=name)
-        ours, theirs = same.run(adapt_jax, adapt_torch, name, on_digits, first, batches)
+        ours, theirs = same.run(adapt_jax, adapt_torch, name, on_digits, start, batches)
         late = [each["costs"][-20:].mean() for each in (ours, theirs)]
         same.row(f"{name}: cost on digits, last 20 steps", *late)
         same.holds(f"{name} learns", late[1] < 0.3)
@@ -1075,4 +1079,5 @@ with lesson("adaptive") as same:
 #
 # ### Try it
 # - Take `optax.adagrad`, `optax.nadam` and `optax.radam`. By how much does each path differ?
-# - Leave `eps_in_sqrt=False` out. Which of RMSprop's two runs shows it more?
+# - Leave `eps_in_sqrt=False` out where RMSprop is named. Its walk in the valley hardly changes, its
+#   weights on the digits do. Which pixels have gradients that small?
