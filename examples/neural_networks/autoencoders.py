@@ -1,493 +1,1041 @@
-"""Autoencoders in JAX and in PyTorch: from PCA to the variational one, on digits.
+"""Autoencoders in JAX and in PyTorch: networks that learn to describe digits in a few numbers.
 
-Run it as a program (`python examples/neural_networks/autoencoders.py --out figures`), or cell by
-cell in an editor that knows `# %%`. `--full` trains longer: about 120 s on two cores.
+Every lesson shows the same thing twice, once as users of JAX and Flax write it and once as users of
+PyTorch do, runs both on the same numbers, and holds what they give to each other in float64.
 """
 
-# %% Set-up
-from functools import cache, partial
-from typing import Any
-
-import jax
+# %% side="both"
 import numpy as np
-import torch
 
-from compare.data.batches import epochs
-from compare.data.digits import every_digit
-from compare.data.folds import hold_out
-from compare.study.figures import picture
-from compare.study.lessons import both, lesson
-from compare.study.networks import Networks
+from compare.data.digits import split_digits
+from compare.study.figures import bars, legend, lines, picture
+from compare.study.lessons import lesson
 from compare.study.scripts import script
-from jaxnn.autoencoder import contractive as jax_contractive
-from jaxnn.autoencoder import convolutional as jax_convolutional
-from jaxnn.autoencoder import denoising as jax_denoising
-from jaxnn.autoencoder import dense as jax_dense
-from jaxnn.autoencoder import sparse as jax_sparse
-from jaxnn.autoencoder import tied as jax_tied
-from jaxnn.autoencoder import vae as jax_vae
-from jaxnn.layers.dropout import dropout as jax_dropout
-from jaxnn.linalg.low_rank import pca as jax_pca
-from jaxnn.training import losses as jax_losses
-from jaxnn.training import optimizers as jax_optimizers
-from jaxnn.training import regularisers as jax_regularisers
-from jaxnn.training import robust as jax_robust
-from jaxnn.training.images import ssim as jax_ssim
-from torchref.autoencoder import contractive, convolutional, denoising, dense, sparse, tied, vae
-from torchref.layers.dropout import dropout
-from torchref.linalg.low_rank import pca
-from torchref.training import losses, optimizers, regularisers, robust
-from torchref.training.images import ssim
-
-script(__name__)
-
-DENSE, VAE = (jax_dense, dense), (jax_vae, vae)
-CONTRACTIVE, SPARSE = (jax_contractive, contractive), (jax_sparse, sparse)
 
 
-def pair(sides, name, **keywords) -> tuple[Any, Any]:
-    """Both frameworks' function or class of a name, with keywords."""
-    ours, theirs = (partial(getattr(side, name), **keywords) for side in sides)
-    return ours, theirs
+def gallery(axes, rows, chosen=range(4)):
+    """Square images (N, S*S) of JAX and of PyTorch: a line for each name, four of each side."""
+    for line, (name, sides) in zip(axes, rows.items(), strict=True):
+        size = round(sides[0][0].size ** 0.5)
+        for place, images in enumerate(sides):
+            for column, index in enumerate(chosen):
+                image = images[index].reshape(size, size)
+                picture(line[4 * place + column], image, "", vmin=0, vmax=1)
+        line[0].set_ylabel(name, fontsize=9)
+    axes[0][0].set_title("JAX", loc="left", fontsize=10)
+    axes[0][4].set_title("PyTorch", loc="left", fontsize=10)
 
 
-MSE = pair((jax_losses, losses), "mse")
+script(__name__)  # a program runs the lessons from here; a notebook goes on to the next cell
+
+# %% side="jax"
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn.layers.container import Sequential  # names its layers "0", "1", …
+
+# %% side="torch"
+import torch
+import torch.nn.functional as F
+
+# %% [markdown] lesson="introduction" title="Introduction to Autoencoders"
+# Can a network learn without labels? An autoencoder is asked for what it was given. Its *encoder*
+# $f$ turns an image $x$ of 64 pixels into a *code* $z = f(x)$ of fewer numbers, its *decoder* $g$
+# turns the code back into an image $y = g(z)$, and the loss is how far that is from $x$:
+#
+# $$L = \frac{1}{64} \sum_i (y_i - x_i)^2$$
+#
+# If the code were as wide as the image, copying would do. A narrower one (the autoencoder is then
+# called *undercomplete*) has to know what digits have in common: only what is particular about this
+# digit can be sent through the code, the rest must be stored in the weights.
+#
+# The simplest case has an answer in closed form. Let $f$ and $g$ each be one linear layer, and the
+# code have four numbers. Then all that comes out lies in a four-dimensional plane, and the best
+# plane is known: it is spanned by the four directions in which the data vary most, the *principal
+# components* (PCA), which the singular value decomposition of the centred data gives. The network
+# finds the same plane by gradient descent. It does not find the same *axes* in it: any basis of
+# the plane serves the loss just as well.
+#
+# With a hidden layer and a relu in each half the images can lie on a curved surface, which comes
+# nearer to digits. A code of 128 numbers, *overcomplete*, has room for any image. The test is an
+# image that is no digit: the same pixels in another order. Watch whose error grows on those.
 
 
-@cache
-def rule(name, **keywords):
-    """An optimizer of both frameworks; cached, as JAX compiles a step for each that is made."""
-    return getattr(jax_optimizers, name)(**keywords), partial(getattr(optimizers, name), **keywords)
+# %% side="jax"
+def components_jax(x, held):
+    _, _, directions = jnp.linalg.svd(x, full_matrices=False)
+    plane = directions[:4]  # a direction a row
+    projection = plane.T @ plane
+    return {"projection": projection, "restored": held @ projection}
 
 
-def digits(rng, size=8):
-    """Pixels in [0, 1] to train on (1438, S*S) and held out (359, S*S), and the labels of both."""
-    every = every_digit(size=size, flat=True, scale="unit")
-    seen, held = hold_out(len(every["x"]), 0.2, rng)
-    x, labels = every["x"].astype(np.float64), every["labels"]
-    return x[seen], x[held], labels[seen], labels[held]
+def net_jax(hidden, latent):
+    if not hidden:
+        return Sequential((nn.Dense(latent), nn.Dense(64)))
+    encoder = (nn.Dense(hidden), nn.relu, nn.Dense(latent))
+    decoder = (nn.Dense(hidden), nn.relu, nn.Dense(64))
+    return Sequential(encoder + decoder)
 
 
-def batches(rng, x, steps, *more):
-    """Batches of 64, input and target at once; `more`, functions (rng, shape), draw inputs, too."""
-    for _, index in zip(range(steps), epochs(rng, len(x), 64), strict=False):
-        yield (x[index], *(draw(rng, x[index].shape) for draw in more)), (x[index],)
+# %% side="torch"
+def components_torch(x, held):
+    _, _, directions = torch.linalg.svd(x, full_matrices=False)
+    plane = directions[:4]  # a direction a row
+    projection = plane.T @ plane
+    return {"projection": projection, "restored": held @ projection}
 
 
-def fit(same, name, nets, stream, pair, by=None, until=None):
-    """Trains both networks, and holds them to each other: all of it, or the first losses."""
-    found = np.array([*nets.train(stream, pair, by or rule("adam", lr=0.005))])
-    same(f"losses, {name}", *found[:until].T)
-    if until is None:
-        same(f"trained, {name}", *nets.state())
+def net_torch(hidden, latent):
+    if not hidden:
+        return torch.nn.Sequential(torch.nn.Linear(64, latent), torch.nn.Linear(latent, 64))
+    encoder = [torch.nn.Linear(64, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, latent)]
+    decoder = [torch.nn.Linear(latent, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 64)]
+    return torch.nn.Sequential(*encoder, *decoder)
 
 
-def part(nets, method, x):
-    """A method of both networks: JAX's output, PyTorch's."""
-    x, tx = both(x)
-    with torch.no_grad():
-        return nets.jax.apply(nets.variables, x, method=method), getattr(nets.torch, method)(tx)
+# %% [markdown]
+# The training loop is the usual one, except that no label occurs in it: the batch is input and
+# target at once.
 
 
-def bright(logits) -> tuple[Any, Any]:
-    """Pixels of logits: JAX's, PyTorch's."""
-    ours, theirs = (1 / (1 + np.exp(-np.asarray(each))) for each in logits)
-    return ours, theirs
+# %% side="jax"
+def compress_jax(hidden, latent, rate, variables, batches, held, shuffled):
+    net, optimizer = net_jax(hidden, latent), optax.adam(rate)
 
+    def loss_of(variables, x):
+        return ((net.apply(variables, x) - x) ** 2).mean()
 
-def errors(y, x):
-    """Mean squared error of a pixel: JAX's, PyTorch's."""
-    return [float(np.square(np.asarray(each) - x).mean()) for each in y]
+    @jax.jit
+    def step(variables, state, x):
+        loss, gradients = jax.value_and_grad(loss_of)(variables, x)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(variables, updates), state, loss
 
-
-def gallery(axes, rows, size):
-    """Images (N, S*S), four of each framework: a row for each name."""
-    for line, (name, found) in zip(axes, rows.items(), strict=True):
-        ours, theirs = found if isinstance(found, tuple) else (found, found)
-        images = [*np.asarray(ours)[:4], *np.asarray(theirs)[:4]]
-        for axis, image in zip(line, images, strict=True):
-            picture(axis, image.reshape(size, size), "", vmin=0, vmax=1)
-        line[0].set_ylabel(name, fontsize=8)
-    axes[0][0].set_title("jax", loc="left")
-    axes[0][4].set_title("torch", loc="left")
-
-
-# %% [introduction] Introduction to Autoencoders
-# z = f(x), y = g(z), and y is to be x. A code that is narrower than x has to know what the data
-# have in common. With linear f and g and a squared error the best code is that of PCA.
-with lesson("introduction") as same:
-    x, held, *_ = digits(same.rng)
-    found = jax_pca(both(x)[0], 4), pca(both(x)[1], 4)
-    same("PCA", *found)
-    mean, directions, _ = map(np.asarray, found[0])
-    by_pca = (held - mean) @ directions.T @ directions + mean
-    nets = Networks(*pair(DENSE, "Autoencoder", hidden=(), latent=4, in_features=64), same.rng, x)
-    whole = (((x - mean,), (x - mean,)) for _ in range(700))
-    fit(same, "linear", nets, whole, MSE, rule("sgd", lr=2.5, momentum=0.9))
-    # The same subspace: all angles between it and PCA's are 0. Not the same basis.
-    for side, state in zip(("jax", "torch"), nets.state(), strict=True):
-        weight = state["decoder.layers.0.weight"]  # (64, 4)
-        cosines = np.linalg.svd(directions @ np.linalg.qr(weight)[0])[1]
-        print(f"{side}: cosines of the angles to PCA's subspace {cosines.round(4)}")
-        same.holds("PCA's subspace", cosines.min() > 0.999)
-        overlap = np.abs(directions @ weight / np.linalg.norm(weight, axis=0))
-        same.holds("in another basis", overlap.max(0).min() < 0.95)
-    (floor,) = errors([by_pca], held)
-    for value in errors(nets(held - mean), held - mean):
-        same.holds("PCA's error", abs(value / floor - 1) < 0.01)
-
-    # Layers between make codes that no plane can: undercomplete. A code that is wider than x is
-    # overcomplete: it copies, also what is no digit (the pixels of each image, shuffled).
-    shuffled, rows, table = (
-        same.rng.permuted(held, axis=1),
-        {"held out": held, "PCA, 4": by_pca},
-        [],
-    )
-    for name, hidden, latent in (("under, 4", (64,), 4), ("over, 128", (), 128)):
-        config = {"in_features": 64, "hidden": hidden, "latent": latent}
-        nets = Networks(*pair(DENSE, "Autoencoder"), same.rng, x[:2], **config)
-        fit(same, name, nets, batches(same.rng, x, 1500 if same.full else 500), MSE)
-        table.append([errors(nets(target), target) for target in (held, shuffled)])
-        rows |= {name: nets(held)}
-        print(f"{name}: digits {table[-1][0][1]:.4f}, shuffled {table[-1][1][1]:.4f}")
-    print(f"PCA, 4: digits {floor:.4f}")
-    under, over = np.array(table)
-    same.holds("layers beat PCA", max(under[0]) < 0.95 * floor)
-    same.holds("more room, less error", max(over[0]) < floor / 10)
-    same.holds("narrow: digits only", (under[1] > 3 * under[0]).all())
-    same.holds("wide: much else", (over[1] < under[1] / 3).all())
-    if (axes := same.axes(4, 8, height=1)) is not None:
-        gallery(axes, rows, 8)
-
-# %% [encoder_decoder] Encoder and Decoder Networks
-with lesson("encoder_decoder") as same:
-    x, held, labels, truth = digits(same.rng)
-    steps, (jx, tx) = 2000 if same.full else 600, both(held)
-    plane = {"in_features": 64, "hidden": (32,), "latent": 2}
-    nets = Networks(*pair(DENSE, "Autoencoder"), same.rng, x[:2], **plane)
-    fit(same, "plane", nets, batches(same.rng, x, steps), MSE)
-    # Two networks, each with its own variables: in JAX a part of the tree, in PyTorch an attribute.
-    encoder, decoder = jax_dense.Encoder(**plane), jax_dense.Decoder(2, (32,), 64)
-    mine, yours = ({"params": nets.variables["params"][name]} for name in ("encoder", "decoder"))
-    code = encoder.apply(mine, jx)
-    with torch.no_grad():
-        tcode = nets.torch.encoder(tx)
-    same("codes", code, tcode)
-    same("decoded", decoder.apply(yours, code), nets(held)[1])
-
-    # A code knows the digit that it was never told: its nearest neighbour among those trained on.
-    def right(code, others):
-        nearest = [np.square(others - each).sum(1).argmin() for each in np.asarray(code)]
-        return float((labels[nearest] == truth).mean())
-
-    known, (mean, directions, _) = np.asarray(encoder.apply(mine, both(x)[0])), pca(both(x)[1], 2)
-    shares = [right(each, known) for each in (code, tcode)]
-    flat = right((tx - mean) @ directions.T, ((both(x)[1] - mean) @ directions.T).numpy())
-    print(f"nearest neighbour of 2 numbers: {shares[1]:.2f} right, of PCA's 2 {flat:.2f}")
-    same.holds("codes tell digits apart", min(shares) > max(0.6, flat + 0.02))
-
-    # Tied weights: the decoder's matrix is the encoder's, transposed. One parameter, used twice:
-    # its gradient is the sum of what an untied pair gets.
-    #   d/dW L(W, W') = d/dA L(A, B) + (d/dB L(A, B))'  at A = W, B = W'
-    def loss(a, b, x):
-        return ((x @ a.T @ b.T - x) ** 2).sum() / 2
-
-    w, tw = both(same.rng.standard_normal((4, 64)) / 8)
-    twice = jax.grad(lambda w: loss(w, w.T, jx))(w)
-    apart = jax.grad(loss, (0, 1))(w, w.T, jx)
-    leaf = tw.clone().requires_grad_()
-    same("used twice", twice, torch.autograd.grad(loss(leaf, leaf.T, tx), leaf)[0])
-    same("the sum of both uses", apart[0] + apart[1].T, leaf.new_tensor(np.asarray(twice)))
-    counts, quality = {}, {}
-    for name, sides, hidden in (("Tied", (jax_tied, tied), 32), ("", DENSE, (32,))):
-        config = {"in_features": 64, "hidden": hidden, "latent": 8}
-        each = Networks(*pair(sides, f"{name}Autoencoder"), same.rng, x[:2], **config)
-        fit(same, f"{name} weights", each, batches(same.rng, x, 400), MSE, rule("adam", lr=0.01))
-        quality[name] = errors(each(held), held)
-        leaves = jax.tree.leaves(each.variables), [*each.torch.parameters()]
-        counts[name] = [sum(leaf.size for leaf in leaves[0]), sum(p.numel() for p in leaves[1])]
-        print(f"{name or 'Untied'}: {counts[name][1]} parameters, error {quality[name][1]:.4f}")
-    same("parameters", *np.transpose([*counts.values()]))
-    same.holds("half of the parameters", counts["Tied"][0] < 0.55 * counts[""][0])
-    same.holds("for less than twice the error", max(quality["Tied"]) < 2 * max(quality[""]))
-    if (axes := same.axes(1, 2, height=4)) is not None:
-        for digit in range(10):
-            chosen = truth == digit
-            axes[0].scatter(*code[chosen].T, s=40, color=f"C{digit}", alpha=0.25)
-            axes[0].scatter(*tcode[chosen].T, s=6, color=f"C{digit}", marker="x", label=digit)
-        axes[0].set(xlabel="z1", ylabel="z2", title="held-out digits, o jax, x torch")
-        axes[0].legend(fontsize=6, loc="upper right")
-        low, high = np.quantile(np.asarray(code), (0.05, 0.95), axis=0)
-        grid = np.stack(np.meshgrid(*np.linspace(low, high, 10).T), -1).reshape(-1, 2)
-        images = np.asarray(decoder.apply(yours, both(grid)[0])).reshape(10, 10, 8, 8)[::-1]
-        sheet = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=0.5)
-        sheet = sheet.transpose(0, 2, 1, 3).reshape(100, 100)
-        picture(axes[1], sheet, "decoded from a grid of the plane", vmin=0, vmax=1)
-
-# %% [losses] Loss Functions
-#   MSE (y - x)^2   L1 |y - x|   BCE -x log y - (1 - x) log(1 - y)   SSIM 1 - structural similarity
-# The network gives logits, y = sigmoid(logit): BCE takes them as they are, which is stable.
-with lesson("losses") as same:
-    x, held, *_ = digits(same.rng, size=16)
-
-    def structure(z, x):
-        return jax_ssim(jax.nn.sigmoid(z).reshape(-1, 16, 16, 1), x.reshape(-1, 16, 16, 1))
-
-    def tstructure(z, x):
-        return ssim(z.sigmoid().reshape(-1, 1, 16, 16), x.reshape(-1, 1, 16, 16))
-
-    pairs = {
-        "MSE": (lambda z, x: MSE[0](jax.nn.sigmoid(z), x), lambda z, x: MSE[1](z.sigmoid(), x)),
-        "BCE": pair((jax_losses, losses), "binary_cross_entropy_with_logits"),
-        "L1": (
-            lambda z, x: jax_robust.l1(jax.nn.sigmoid(z), x),
-            lambda z, x: robust.l1(z.sigmoid(), x),
-        ),
-        "SSIM": (structure, tstructure),
+    state, losses = optimizer.init(variables), []
+    for x in batches:
+        variables, state, loss = step(variables, state, x)
+        losses.append(loss)
+    return {
+        "losses": losses,
+        "weights": variables,
+        "restored": net.apply(variables, held),
+        "shuffled": net.apply(variables, shuffled),
     }
-    start, config = same.rng.bit_generator.state, {"in_features": 256, "hidden": (64,), "latent": 8}
-    rows: dict[str, Any] = {"held out": held}
-    table = np.zeros((2, 4, 4))
-    for i, (name, each) in enumerate(pairs.items()):
-        same.rng.bit_generator.state = start  # the same weights and batches for every loss
-        nets = Networks(*pair(DENSE, "Autoencoder"), same.rng, x[:2], **config)
-        # The slope of L1 jumps where y passes x: what is rounded grows tenfold in some 15 steps.
-        until = 75 if name == "L1" else None
-        stream = batches(same.rng, x, 1000 if same.full else 300)
-        fit(same, name, nets, stream, each, until=until)
-        z, tz = nets(held)
-        for j, (loss, tloss) in enumerate(pairs.values()):
-            table[:, i, j] = loss(z, both(held)[0]), tloss(tz, both(held)[1])
-        if until is None:
-            same(f"{name}, held out", *table[:, i])
-        rows[name] = bright((z, tz))
-    print("trained on, by held-out", *pairs)
-    for name, line in zip(pairs, table[1], strict=True):
-        print(f"{name:>5}", *(f"{value:.4f}" for value in line))
-    for side, each in enumerate(table):
-        same.holds("SSIM wins by its own measure", each[3, 3] < 0.7 * each[:3, 3].min())
-        # MSE and BCE have one minimum, the mean of what the pixel may be; L1 asks for the median: a
-        # pixel that is dark in most digits is left black.
-        same.holds("MSE and BCE are alike", (abs(each[0] / each[1] - 1) < 0.2)[:3].all())
-        black = {name: float((rows[name][side] < 0.02).mean()) for name in pairs}
-        print("share of black pixels", {name: round(share, 2) for name, share in black.items()})
-        same.holds("L1 has more black", black["L1"] > max(black["MSE"], black["BCE"]))
-    if (axes := same.axes(5, 8, height=1)) is not None:
-        gallery(axes, rows, 16)
 
-# %% [regularization] Regularization Techniques
-# A wide code needs another reason not to copy: few active units, noise, or a flat encoder.
-with lesson("regularization") as same:
-    x, held, *_ = digits(same.rng)
-    steps, rows, found = 1500 if same.full else 400, {}, {}
-    # Sparse. L1 lets few units speak for each example; KL lets each unit speak for few examples.
-    for name, loss in {
-        "free": pair(SPARSE, "sparse_l1_loss", strength=0.0),
-        "L1": pair(SPARSE, "sparse_l1_loss", strength=0.1),
-        "KL": pair(SPARSE, "sparse_kl_loss", strength=0.2, rho=0.05),
-    }.items():
-        nets = Networks(*pair(SPARSE, "SparseAutoencoder", hidden=64), same.rng, x[:2])
-        fit(same, name, nets, batches(same.rng, x, steps), loss)
-        outputs = nets(held)
-        found[name] = [np.asarray(code) for _, code in outputs]
-        code, error = found[name][1], errors([y for y, _ in outputs], held)[1]
-        print(
-            f"{name}: mean {code.mean():.3f}, {(code > 0.2).mean():.0%} active, error {error:.4f}"
-        )
-    for free, l1, kl in zip(*found.values(), strict=True):
-        most = max((code > 0.2).mean() for code in (l1, kl))
-        same.holds("L1 and KL: few are active", most < 0.3 * (free > 0.2).mean())
-        same.holds("KL: near rho", abs(kl.mean() - 0.05) < 0.04)
-    columns = [state["decoder.weight"].T for state in nets.state()]
-    largest = np.linalg.norm(columns[1], axis=1).argsort()[::-1]
-    rows["KL: a unit"] = tuple(0.5 + each[largest] / np.abs(each).max() for each in columns)
 
-    # Denoising: half of the pixels are destroyed, the whole image is wanted. Dropout of the input
-    # is the same noise, but what is kept is lengthened, so that whole images need no correction.
-    p, quality = 0.5, {}
-    kept = same.rng.random(held.shape) > p
-    given = [[each[side] for each in map(both, (held, kept))] for side in (0, 1)]
-    dropped = jax_dropout(*given[0], p=p), dropout(*given[1], p=p)
-    same("dropout", dropped[0], dropped[1])
-    same("is masking, lengthened", held * kept / (1 - p), dropped[1])
-    rows["destroyed"] = held * kept
-    config = {"in_features": 64, "hidden": 128}
-    loss = jax_denoising.denoising_loss, denoising.denoising_loss
-    for name, draw in {
-        "whole": lambda rng, shape: np.ones(shape),
-        "denoising": lambda rng, shape: rng.random(shape) > p,
-        "dropout": lambda rng, shape: (rng.random(shape) > p) / (1 - p),
-    }.items():
-        sides = pair((jax_denoising, denoising), "DenoisingAutoencoder")
-        nets = Networks(*sides, same.rng, x[:2], np.ones((2, 64)), **config)
-        fit(same, name, nets, batches(same.rng, x, steps, draw), loss)
-        rows[name] = bright(nets(held, kept / (1 - p) if name == "dropout" else kept))
-        quality[name] = errors(rows[name], held)
-        print(f"trained on {name}: error {quality[name][1]:.4f} of destroyed images")
-    for name in ("denoising", "dropout"):
-        same.holds(f"{name} restores", max(quality[name]) < 0.85 * min(quality["whole"]))
+# %% side="torch"
+def compress_torch(hidden, latent, rate, weights, batches, held, shuffled):
+    net = net_torch(hidden, latent)
+    net.load_state_dict(weights)
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate)
 
-    # Contractive: how far the code moves with the image, ||dh/dx||, by differentiation forward and,
-    # as the layer is a sigmoid, by hand: dh_k/dx_d = h_k (1 - h_k) W_kd.
-    slopes = {}
-    for name, strength in (("flat", 0.3), ("steep", 0.0)):
-        loss = pair(CONTRACTIVE, "contractive_loss", strength=strength)
-        sides = pair(CONTRACTIVE, "ContractiveAutoencoder", in_features=64, hidden=64)
-        nets = Networks(*sides, same.rng, x[:2])
-        fit(same, name, nets, batches(same.rng, x, steps), loss)
-        state, codes = nets.state(), part(nets, "encode", held)
-        layers = [
-            [both(each[f"encoder.{leaf}"])[side] for leaf in ("weight", "bias")]
-            for side, each in enumerate(state)
-        ]
-        jacobians = [
-            side.encoder_jacobian(each, *layer)  # (N, H, D), by jax.jacfwd and torch.func.jacfwd
-            for side, each, layer in zip(CONTRACTIVE, both(held), layers, strict=True)
-        ]
-        same(f"Jacobian, {name}", jacobians[0], jacobians[1])
-        squared = [(each**2).sum((1, 2)).mean() for each in jacobians]
-        by_hand = [
-            side.contractive_penalty(code, weight)
-            for side, code, (weight, _) in zip(
-                (jax_regularisers, regularisers), codes, layers, strict=True
-            )
-        ]
-        same(f"closed form, {name}", by_hand, squared[::-1])
-        slopes[name] = [float(each) for each in squared]
-        error = errors(bright([each[0] for each in nets(held)]), held)[1]
-        print(f"{name}: ||dh/dx||^2 {slopes[name][1]:.2f}, error {error:.4f}")
-    same.holds("the penalty flattens", max(slopes["flat"]) < min(slopes["steep"]) / 2)
-    if (axes := same.axes(len(rows), 8, height=1)) is not None:
-        gallery(axes, rows, 8)
+    losses = []
+    for x in batches:
+        optimizer.zero_grad()
+        loss = ((net(x) - x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
 
-# %% [convolutional] Convolutional Autoencoders
-# The code is an image, too, of a quarter of the height and width: 16 numbers become `latent`.
-# Stride 2 halves the size; the decoder's transposed convolutions double it.
-with lesson("convolutional") as same:
-    x, held = (each.reshape(-1, 1, 16, 16) for each in digits(same.rng, size=16)[:2])
-    steps, config = 1500 if same.full else 300, {"channels": 1, "width": 16, "latent": 2}
-    nets = Networks(
-        *pair((jax_convolutional, convolutional), "ConvAutoencoder"), same.rng, x[:2], **config
-    )
-
-    def decibels(y):
-        """Peak signal-to-noise ratio: 10 log10(1 / MSE). JAX's, PyTorch's."""
-        return -10 * np.log10(errors(y, held))
-
-    def run(images):
-        """Outputs in PyTorch's layout: JAX's, PyTorch's."""
-        y, ty = nets(images)
-        return np.asarray(y).transpose(0, 3, 1, 2), np.asarray(ty)
-
-    fit(same, "compression", nets, batches(same.rng, x, steps), MSE)
     with torch.no_grad():
-        ratio = held.size / nets.torch.encode(both(held)[1]).numel()
-    same("ratio", ratio, 16 / config["latent"])
-    restored = run(held)
-    same("restored", *restored)
-    # As many numbers, without learning: the means of 4 x 2 pixels.
-    blocks = held.reshape(-1, 1, 4, 4, 8, 2).mean((3, 5)).repeat(4, 2).repeat(2, 3)
-    (plain,) = decibels([blocks])
-    print(f"{ratio:.0f} to 1: {decibels(restored)[1]:.1f} dB, blocks {plain:.1f} dB")
-    same.holds("better than fewer pixels", min(decibels(restored)) > plain + 4)
-    # Nothing depends on the size: eight digits on one sheet are one image.
+        return {
+            "losses": losses,
+            "weights": net.state_dict(),
+            "restored": net(held),
+            "shuffled": net(shuffled),
+        }
+
+
+# %% side="both"
+with lesson("introduction") as same:
+    x, _, held, _ = split_digits(same.rng, flat=True, scale="unit", share=0.2)
+    mean, shuffled = x.mean(0), same.rng.permuted(held, axis=1)  # pixels in another order
+    x, held, shuffled = x - mean, held - mean, shuffled - mean
+    pca = same.run(components_jax, components_torch, x, held)
+    floor = ((pca[1]["restored"] - held) ** 2).mean()
+    same.row("PCA, 4: error of digits", ((pca[0]["restored"] - held) ** 2).mean(), floor)
+    rows = {"held out": [held + mean] * 2, "PCA, 4": [side["restored"] + mean for side in pca]}
+    errors, sizes = {}, {"linear, 4": (0, 4), "curved, 4": (64, 4), "linear, 128": (0, 128)}
+    for name, size in sizes.items():
+        exact = name == "linear, 4"  # all digits in each step, so that it arrives at the optimum
+        batches = same.batches(350, len(x), x) if exact else same.batches(500, 64, x)
+        weights = same.weights(net_jax(*size), lambda size=size: net_torch(*size), x[:2])
+        given = *size, 0.02 if exact else 0.005, weights, batches, held, shuffled
+        found = same.run(compress_jax, compress_torch, *given)
+        rows[name] = [side["restored"] + mean for side in found]
+        for key, wanted in (("restored", held), ("shuffled", shuffled)):
+            errors[name, key] = [((side[key] - wanted) ** 2).mean() for side in found]
+            what = "digits" if key == "restored" else "shuffled pixels"
+            same.row(f"{name}: error of {what}", *errors[name, key])
+        if exact:
+            axes = found[1]["weights"]["1.weight"]  # (64, 4): a direction a column
+            cosines = np.linalg.svd(pca[1]["projection"] @ np.linalg.qr(axes)[0])[1][:4]
+            same.holds("the linear one finds PCA's plane", cosines.min() > 0.999)
+            same.holds("PCA's error", abs(errors[name, "restored"][1] / floor - 1) < 0.01)
+    under, over = ([errors[n, k][1] for k in ("restored", "shuffled")] for n in list(sizes)[1:])
+    same.holds("a curved surface is nearer to digits than a plane", under[0] < 0.95 * floor)
+    same.holds("a narrow code knows digits only", under[1] > 3 * under[0])
+    same.holds("a wide one copies anything", over[0] < floor / 10 and over[1] < under[1] / 3)
+    gallery(same.axes(len(rows), 8, height=1), rows)
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | Flax and JAX | |
+# |---|---|---|---|
+# | a linear layer's weight | `weight`, (out, in) | `kernel`, (in, out) | LIN-01 |
+# | first weights, left to itself | variance $1/(3n)$ | variance $1/n$ | INIT-01 |
+# | the input's size | `Linear(64, 4)` | `Dense(4)`; found when `init` sees an example | |
+# | the result of training | the module has changed | new variables, returned; the old are as before | |
+#
+# ### Try it
+# - Print `axes.T @ axes`: the columns that the linear network found are neither of length 1 nor at
+#   right angles to each other, as PCA's are.
+# - Give the linear network 8 numbers, and PCA eight directions. Are they still the same plane?
+# - Take `shuffled` from `x` in place of `held`. Does having seen the digits help with their pixels?
+
+# %% [markdown] lesson="encoder_decoder" title="Encoder and Decoder Networks"
+# The two halves of an autoencoder are networks of their own. They are trained together and used
+# apart: the encoder alone makes short descriptions of images, to search or to sort them; the
+# decoder alone makes images from descriptions that nobody encoded.
+#
+# With codes of two numbers one can look at both. Each digit becomes a point $z = f(x)$ of the
+# plane, and each point of the plane an image $g(z)$. Nothing told the network which digit is
+# which. Still alike images come to lie in like places, as this costs the decoder least. How well it
+# sorts them can be measured: how often does a held-out digit have the label of the training digit
+# whose code is nearest? The figure shows the points, and what the decoder makes of a grid of them.
+#
+# So one loss depends on two sets of parameters. In PyTorch one optimizer is handed both modules'. In
+# JAX the two sets go into one dict, by which the loss is differentiated.
+
+
+# %% side="jax"
+def halves_jax():
+    encoder = Sequential((nn.Dense(32), nn.relu, nn.Dense(2)))
+    decoder = Sequential((nn.Dense(32), nn.relu, nn.Dense(64)))
+    return encoder, decoder
+
+
+def plane_jax(encoder_weights, decoder_weights, batches, x, held, grid):
+    encoder, decoder = halves_jax()
+    optimizer = optax.adam(0.005)
+
+    def loss_of(params, x):
+        codes = encoder.apply(params["encoder"], x)
+        return ((decoder.apply(params["decoder"], codes) - x) ** 2).mean()
+
+    @jax.jit
+    def step(params, state, x):
+        loss, gradients = jax.value_and_grad(loss_of)(params, x)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(params, updates), state, loss
+
+    params, losses = {"encoder": encoder_weights, "decoder": decoder_weights}, []
+    state = optimizer.init(params)
+    for batch in batches:
+        params, state, loss = step(params, state, batch)
+        losses.append(loss)
+    codes = encoder.apply(params["encoder"], held)
+    points = codes.min(0) + grid * (codes.max(0) - codes.min(0))
+    return {
+        "losses": losses,
+        "codes trained on": encoder.apply(params["encoder"], x),
+        "codes": codes,
+        "decoded points": decoder.apply(params["decoder"], points),
+    }
+
+
+# %% side="torch"
+def halves_torch():
+    encoder = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+    decoder = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.ReLU(), torch.nn.Linear(32, 64))
+    return encoder, decoder
+
+
+def plane_torch(encoder_weights, decoder_weights, batches, x, held, grid):
+    encoder, decoder = halves_torch()
+    encoder.load_state_dict(encoder_weights)
+    decoder.load_state_dict(decoder_weights)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=0.005)
+
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = ((decoder(encoder(batch)) - batch) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    with torch.no_grad():
+        codes = encoder(held)
+        points = codes.amin(0) + grid * (codes.amax(0) - codes.amin(0))
+        return {
+            "losses": losses,
+            "codes trained on": encoder(x),
+            "codes": codes,
+            "decoded points": decoder(points),
+        }
+
+
+# %% [markdown]
+# The halves may also share. With *tied weights* the decoder's matrix is the encoder's, transposed:
+# $z = x W$ and $y = z W^\top$, half of the parameters. $W$ then stands in the loss twice, and its
+# gradient is the sum of what the two places would get if they were apart, for $L(A, B)$ with $A$ in
+# the encoder and $B$ in the decoder:
+#
+# $$\frac{dL}{dW} = \frac{\partial L}{\partial A} + \Big(\frac{\partial L}{\partial B}\Big)^{\!\top}
+#   \quad\text{at}\quad A = W,\; B = W^\top$$
+#
+# Nothing has to be done for it: automatic differentiation adds up the uses of a variable. And half
+# of the parameters are enough here: no linear autoencoder, tied or not, can beat PCA's error.
+
+
+# %% side="jax"
+def error_jax(a, b, x):
+    return ((x @ a @ b - x) ** 2).sum() / len(x)
+
+
+def tied_jax(w, x, held):
+    slope = jax.jit(jax.grad(lambda w: error_jax(w, w.T, x)))
+    a, b = jax.grad(error_jax, argnums=(0, 1))(w, w.T, x)
+    found = {"gradient, tied": slope(w), "sum of both uses": a + b.T}
+    for _ in range(200):
+        w = w - 0.1 * slope(w)
+    return found | {"error, tied": error_jax(w, w.T, held)}
+
+
+# %% side="torch"
+def error_torch(a, b, x):
+    return ((x @ a @ b - x) ** 2).sum() / len(x)
+
+
+def tied_torch(w, x, held):
+    a, b, w = (each.clone().requires_grad_() for each in (w, w.T, w))
+    error_torch(a, b, x).backward()
+    error_torch(w, w.T, x).backward()
+    found = {"gradient, tied": w.grad.clone(), "sum of both uses": a.grad + b.grad.T}
+    for _ in range(200):
+        w.grad = None  # gradients add up, unless they are taken away
+        error_torch(w, w.T, x).backward()
+        w.data -= 0.1 * w.grad
+    return found | {"error, tied": error_torch(w, w.T, held).detach()}
+
+
+# %% side="both"
+with lesson("encoder_decoder") as same:
+    x, labels, held, truth = split_digits(same.rng, flat=True, scale="unit", share=0.2)
+    encoder = same.weights(halves_jax()[0], lambda: halves_torch()[0], x[:2])
+    decoder = same.weights(halves_jax()[1], lambda: halves_torch()[1], np.zeros((2, 2)))
+    line = np.linspace(0, 1, 10)
+    grid = np.stack(np.meshgrid(line, line[::-1]), -1).reshape(-1, 2)  # from the top left
+    given = encoder, decoder, same.batches(600, 64, x), x, held, grid
+    ours, theirs = same.run(plane_jax, plane_torch, *given)
+
+    def right(codes, known):
+        return np.mean(labels[((codes[:, None] - known) ** 2).sum(-1).argmin(1)] == truth)
+
+    shares = [right(side["codes"], side["codes trained on"]) for side in (ours, theirs)]
+    same.row("nearest neighbour is of the same digit", *shares)
+    start, mean = same.rng.standard_normal((64, 8)) / 8, x.mean(0)
+    flat = np.linalg.svd(x - mean, full_matrices=False)[2][:2].T  # PCA's plane
+    same.holds("better than in PCA's plane", shares[1] > right(held @ flat, x @ flat) + 0.02)
+    tied = same.run(tied_jax, tied_torch, start, x - mean, held - mean)
+    same("tied is the sum", tied[0]["gradient, tied"], tied[1]["sum of both uses"])
+    eight = np.linalg.svd(x - mean, full_matrices=False)[2][:8].T
+    best = ((((held - mean) @ eight @ eight.T) - (held - mean)) ** 2).sum() / len(held)
+    same.row("tied weights: error over PCA's", *(side["error, tied"] / best for side in tied))
+    same.holds("half of the weights are enough", tied[1]["error, tied"] < 1.1 * best)
+    axes = same.axes(1, 2, height=4)
+    for place, (codes, name) in enumerate(((ours["codes"], "JAX"), (theirs["codes"], "PyTorch"))):
+        style = {"s": (60, 8)[place], "alpha": (0.3, 1)[place], "marker": "ox"[place]}
+        points = axes[0].scatter(*codes.T, c=truth, cmap="tab10", label=name, **style)
+    sheet = theirs["decoded points"].reshape(10, 10, 8, 8).transpose(0, 2, 1, 3).reshape(80, 80)
+    picture(axes[1], sheet, "what the decoder makes of the plane")
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX and Flax | |
+# |---|---|---|---|
+# | parameters of two networks | one list for the optimizer | one dict, differentiated as a whole | |
+# | a weight that is used twice | a name in two places of a module | an argument that occurs twice | |
+# | a tied linear layer | `F.linear(z, weight.T)`, (out, in) | `z @ kernel.T`, (in, out) | LIN-01 |
+# | the smallest of each column | `amin(0)`; `min(0)` gives the places, too | `min(0)` | |
+#
+# ### Try it
+# - Give the codes three numbers. How much more often is the nearest neighbour the same digit?
+# - Hand PyTorch's optimizer the encoder's parameters alone. Its decoder stays as it was drawn; the
+#   losses part at the second step. What would you change in JAX to do the same?
+# - Detach the second use: `jax.lax.stop_gradient(w.T)`, `w.T.detach()`. The tied gradient is now
+#   that of the encoder alone, and the lesson fails.
+
+# %% [markdown] lesson="losses" title="Loss Functions"
+# An image can be wrong in many ways, and an autoencoder gets right what its loss asks for. Let the
+# last layer give logits $a$, and let $y = 1 / (1 + e^{-a})$ be the pixels, between 0 (black) and 1.
+# Four losses of a pixel or a window are in use, each averaged over the image:
+#
+# - squared error (MSE), $(y - x)^2$;
+# - binary cross-entropy (BCE), $-x \log y - (1 - x) \log(1 - y)$, which takes a grey pixel as the
+#   chance that it is white, and is computed from $a$, as $\log y$ is lost where $y$ rounds to 0;
+# - absolute error (L1), $|y - x|$;
+# - structural similarity (SSIM), which compares windows of 11 by 11 pixels by their means $\mu$,
+#   variances $\sigma^2$ and covariance $\sigma_{xy}$, with small constants $c_1$ and $c_2$:
+#
+# $$1 - \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}
+#   {(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}$$
+#
+# What do they prefer where the code cannot tell whether a pixel is dark or bright? The squared
+# error is least at the *mean* of what it may be, and so is the cross-entropy: both paint grey. The
+# absolute error is least at the *median*: a pixel that is dark in most digits is left black. SSIM
+# wants the edges of a window in the right places. So the same network is trained four times, from
+# the same weights, on digits of 16 by 16 pixels. Compare how many pixels are left black, and how
+# the four networks do by the measure of SSIM: only the one that was asked for it does well.
+
+# %% side="jax"
+from jaxnn.training.images import ssim as ssim_jax
+
+
+def loss_jax(name, logits, x):
+    y = nn.sigmoid(logits)
+    if name == "MSE":
+        return ((y - x) ** 2).mean()
+    if name == "BCE":
+        return optax.sigmoid_binary_cross_entropy(logits, x).mean()
+    if name == "L1":
+        return jnp.abs(y - x).mean()
+    y, x = (images.reshape(-1, 16, 16, 1) for images in (y, x))  # channels last
+    return ssim_jax(y, x)  # 1 - the similarity
+
+
+# %% side="torch"
+from torchref.training.images import ssim as ssim_torch
+
+
+def loss_torch(name, logits, x):
+    y = logits.sigmoid()
+    if name == "MSE":
+        return F.mse_loss(y, x)
+    if name == "BCE":
+        return F.binary_cross_entropy_with_logits(logits, x)
+    if name == "L1":
+        return F.l1_loss(y, x)
+    y, x = (images.reshape(-1, 1, 16, 16) for images in (y, x))  # channels first
+    return ssim_torch(y, x)  # 1 - the similarity
+
+
+# %% [markdown]
+# The loop is as before. It is short, for a reason: the slope of L1 jumps from $-1$ to $1$ where $y$
+# passes $x$, and under it what the two frameworks round differently, in the sixteenth digit, grows
+# tenfold in some fifteen steps. After 80 steps they still agree, after 500 they have two networks.
+
+
+# %% side="jax"
+def layers_jax():
+    encoder = (nn.Dense(64), nn.relu, nn.Dense(8))
+    decoder = (nn.Dense(64), nn.relu, nn.Dense(256))
+    return Sequential(encoder + decoder)
+
+
+def reconstruct_jax(name, names, variables, batches, held):
+    net, optimizer = layers_jax(), optax.adam(0.01)
+
+    @jax.jit
+    def step(variables, state, x):
+        def loss_of(variables):
+            return loss_jax(name, net.apply(variables, x), x)
+
+        loss, gradients = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for x in batches:
+        variables, state, loss = step(variables, state, x)
+        losses.append(loss)
+    logits = net.apply(variables, held)
+    measured = {each: loss_jax(each, logits, held) for each in names}
+    return {"losses": losses, "images": nn.sigmoid(logits), "measured": measured}
+
+
+# %% side="torch"
+def layers_torch():
+    encoder = [torch.nn.Linear(256, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8)]
+    decoder = [torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 256)]
+    return torch.nn.Sequential(*encoder, *decoder)
+
+
+def reconstruct_torch(name, names, weights, batches, held):
+    net = layers_torch()
+    net.load_state_dict(weights)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+
+    losses = []
+    for x in batches:
+        optimizer.zero_grad()
+        loss = loss_torch(name, net(x), x)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    with torch.no_grad():
+        logits = net(held)
+        measured = {each: loss_torch(each, logits, held) for each in names}
+    return {"losses": losses, "images": logits.sigmoid(), "measured": measured}
+
+
+# %% side="both"
+with lesson("losses") as same:
+    x, _, held, _ = split_digits(same.rng, size=16, flat=True, scale="unit", share=0.2)
+    weights = same.weights(layers_jax(), layers_torch, x[:2])
+    batches, names = same.batches(80, 64, x), ["MSE", "BCE", "L1", "SSIM"]
+    rows, squares, windows, black = {"held out": [held, held]}, {}, {}, {}
+    for name in names:
+        given = name, names, weights, batches, held
+        found = same.run(reconstruct_jax, reconstruct_torch, *given)
+        rows[name] = [side["images"] for side in found]
+        squares[name] = [side["measured"]["MSE"] for side in found]
+        windows[name] = [side["measured"]["SSIM"] for side in found]
+        black[name] = [(side["images"] < 0.02).mean() for side in found]
+    for title, table in (("MSE", squares), ("1 - SSIM", windows), ("black pixels", black)):
+        for name in names:
+            same.row(f"{title}, trained for {name}", *table[name])
+    alike = abs(squares["MSE"][1] / squares["BCE"][1] - 1)
+    same.holds("MSE and BCE have one minimum", alike < 0.2)
+    grey = max(black["MSE"][1], black["BCE"][1])
+    same.holds("L1 leaves more pixels black", black["L1"][1] > 1.1 * grey)
+    others = min(windows[name][1] for name in names[:3])
+    same.holds("SSIM wins by its own measure", windows["SSIM"][1] < 0.8 * others)
+    gallery(same.axes(len(rows), 8, height=1), rows)
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | optax and JAX | |
+# |---|---|---|---|
+# | `binary_cross_entropy_with_logits` | the mean of all pixels | `sigmoid_binary_cross_entropy` keeps one value a pixel | LOSS-14 |
+# | cross-entropy of probabilities | `binary_cross_entropy` cuts $\log y$ off at $-100$ | only the one of logits | LOSS-16 |
+# | half the squared error | `mse_loss` has no 1/2 | `optax.l2_loss` has; `squared_error` has none | LOSS-01 |
+# | images for a convolution, as in SSIM | (N, C, H, W) | (N, H, W, C) | |
+#
+# ### Try it
+# - Drop `.mean()` behind the cross-entropy in JAX. `value_and_grad` says that it wants a scalar.
+# - Take `optax.l2_loss(y, x).mean()` for MSE. Its losses are half of PyTorch's; why do the images
+#   hardly change? (Adam divides each step by the size of the gradients.)
+# - Train for 500 steps. Which of the four networks do the frameworks not agree on any more?
+
+# %% [markdown] lesson="regularization" title="Regularization Techniques"
+# A code that is wider than it need be copies the image and learns nothing. There are other ways
+# than a narrow one to forbid that: ask for something besides the copy. The network here has a code
+# $h = \sigma(W x + b)$ of 64 units for 64 pixels, with $\sigma(a) = 1 / (1 + e^{-a})$, and a linear
+# decoder. To its squared error it adds, one at a time:
+#
+# - *sparse, by L1*: $0.1 \sum_k |h_k|$, so that few units speak for an image;
+# - *sparse, by KL*: let $\rho_k$ be how active unit $k$ is on average over the batch. The
+#   Kullback-Leibler divergence, $\rho \log \frac{\rho}{\rho_k} +
+#   (1 - \rho) \log \frac{1 - \rho}{1 - \rho_k}$, is 0 where $\rho_k = \rho = 0.05$ and grows on
+#   both sides: each unit is to speak for few images, but none is to fall silent;
+# - *contractive*: $0.3 \sum_{kd} (\partial h_k / \partial x_d)^2$: the code should hardly move as
+#   the image does. For this encoder $\partial h_k / \partial x_d = h_k (1 - h_k) W_{kd}$.
+#
+# The second pair of cells is about noise. Watch in the table what each penalty does to the code:
+# how large it is, how many units are active, how steep it is, and what it costs in error.
+
+
+# %% side="jax"
+def autoencoder_jax():
+    return Sequential((nn.Dense(64), nn.sigmoid, nn.Dense(64)))
+
+
+def encode_jax(variables, x):
+    layer = variables["params"]["0"]
+    return nn.sigmoid(x @ layer["kernel"] + layer["bias"])
+
+
+def penalties_jax(variables, x):
+    h, kernel = encode_jax(variables, x), variables["params"]["0"]["kernel"]  # (pixel, unit)
+    rho, mean = 0.05, h.mean(0)
+    rare = rho * jnp.log(rho / mean) + (1 - rho) * jnp.log((1 - rho) / (1 - mean))
+    steep = (h * (1 - h)) ** 2 @ (kernel**2).sum(0)
+    return {"L1": jnp.abs(h).sum(1).mean(), "KL": rare.sum(), "contractive": steep.mean()}
+
+
+def steepness_jax(variables, x):
+    """The mean of ||dh/dx||², by forward-mode differentiation of the encoder as it is."""
+    slopes = jax.vmap(jax.jacfwd(lambda image: encode_jax(variables, image)))(x)
+    return (slopes**2).sum((1, 2)).mean()  # slopes: (image, unit, pixel)
+
+
+# %% side="torch"
+def autoencoder_torch():
+    layers = torch.nn.Linear(64, 64), torch.nn.Sigmoid(), torch.nn.Linear(64, 64)
+    return torch.nn.Sequential(*layers)
+
+
+def encode_torch(net, x):
+    return net[1](net[0](x))  # a Sequential can be indexed
+
+
+def penalties_torch(net, x):
+    h, weight = encode_torch(net, x), net[0].weight  # (unit, pixel)
+    rho, mean = 0.05, h.mean(0)
+    rare = rho * torch.log(rho / mean) + (1 - rho) * torch.log((1 - rho) / (1 - mean))
+    steep = (h * (1 - h)) ** 2 @ (weight**2).sum(1)
+    return {"L1": h.abs().sum(1).mean(), "KL": rare.sum(), "contractive": steep.mean()}
+
+
+def steepness_torch(net, x):
+    """The mean of ||dh/dx||², by forward-mode differentiation of the encoder as it is."""
+    slopes = torch.func.vmap(torch.func.jacfwd(lambda image: encode_torch(net, image)))(x)
+    return (slopes**2).sum((1, 2)).mean()  # slopes: (image, unit, pixel)
+
+
+# %% [markdown]
+# A *denoising* autoencoder has no penalty. Half of the pixels of its input are set to 0, and the
+# whole image is wanted. Copying does not help any more: it has to know which pixels go together.
+# Dropout of the input is the same noise with one difference. What is kept is doubled, so that the
+# sums of the next layer are right on average; the network can then be given whole images later.
+
+
+# %% side="jax"
+def regularised_jax(kind, strength, variables, batches, held, destroyed):
+    net, optimizer = autoencoder_jax(), optax.adam(0.005)
+
+    @jax.jit
+    def step(variables, state, x, kept):
+        def loss_of(variables):
+            given = {"denoising": x * kept, "dropout": x * kept / 0.5}.get(kind, x)
+            error = ((net.apply(variables, given) - x) ** 2).sum(1).mean() / 2
+            return error + strength * penalties_jax(variables, x).get(kind, 0.0)
+
+        loss, gradients = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for x, kept in batches:
+        variables, state, loss = step(variables, state, x, kept)
+        losses.append(loss)
+    return {
+        "losses": losses,
+        "codes": encode_jax(variables, held),
+        "restored": net.apply(variables, held),
+        "mended": net.apply(variables, destroyed),
+        "steepness": steepness_jax(variables, held),
+        "by the formula": penalties_jax(variables, held)["contractive"],
+    }
+
+
+# %% side="torch"
+def regularised_torch(kind, strength, weights, batches, held, destroyed):
+    net = autoencoder_torch()
+    net.load_state_dict(weights)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.005)
+
+    losses = []
+    for x, kept in batches:
+        given = {"denoising": x * kept, "dropout": x * kept / 0.5}.get(kind, x)
+        optimizer.zero_grad()
+        error = ((net(given) - x) ** 2).sum(1).mean() / 2
+        loss = error + strength * penalties_torch(net, x).get(kind, 0.0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    with torch.no_grad():
+        return {
+            "losses": losses,
+            "codes": encode_torch(net, held),
+            "restored": net(held),
+            "mended": net(destroyed),
+            "steepness": steepness_torch(net, held),
+            "by the formula": penalties_torch(net, held)["contractive"],
+        }
+
+
+# %% side="both"
+with lesson("regularization") as same:
+    x, _, held, _ = split_digits(same.rng, flat=True, scale="unit", share=0.2)
+    kept, left = ((same.rng.random(each.shape) > 0.5).astype(float) for each in (x, held))
+    weights = same.weights(autoencoder_jax(), autoencoder_torch, x[:2])
+    batches, found = same.batches(400, 64, x, kept), {}
+    rows = {"held out": [held] * 2, "destroyed": [held * left] * 2}
+    kinds = {"none": 0, "L1": 0.1, "KL": 0.2, "contractive": 0.3, "denoising": 0, "dropout": 0}
+    for kind, strength in kinds.items():
+        destroyed = held * left / (0.5 if kind == "dropout" else 1)
+        given = kind, strength, weights, batches, held, destroyed
+        sides = same.run(regularised_jax, regularised_torch, *given)
+        same("the formula is the Jacobian", sides[0]["by the formula"], sides[1]["steepness"])
+        measured = {
+            "units above 0.2": [(side["codes"] > 0.2).mean() for side in sides],
+            "steepness": [side["steepness"] for side in sides],
+            "error": [((side["restored"] - held) ** 2).mean() for side in sides],
+            "error, destroyed": [((side["mended"] - held) ** 2).mean() for side in sides],
+        }
+        found[kind] = {name: each[1] for name, each in measured.items()}
+        for name, each in measured.items():
+            same.row(f"{kind}: {name}", *each)
+        if kind in ("none", "denoising", "dropout"):
+            rows[kind] = [side["mended"] for side in sides]
+    active, steep, _, mended = ({k: v[name] for k, v in found.items()} for name in measured)
+    same.holds("sparse: few are active", max(active["L1"], active["KL"]) < 0.3 * active["none"])
+    same.holds("contractive: the code is flat", steep["contractive"] < steep["none"] / 2)
+    noisy = max(mended["denoising"], mended["dropout"])
+    same.holds("noise teaches to mend", noisy < 0.85 * mended["none"])
+    gallery(same.axes(len(rows), 8, height=1), rows)
+
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | JAX | |
+# |---|---|---|---|
+# | the first layer's weight | `net[0].weight`, (unit, pixel) | `params["0"]["kernel"]`, (pixel, unit) | LIN-01 |
+# | a penalty on the code | of the module, which holds its weights | of the variables, which are handed on | |
+# | the library's dropout | `F.dropout(x, 0.5)`, a global generator | `nn.Dropout(0.5)`, a key in `rngs` | DROP-01 |
+# | the library's `kl_div` | its input is a logarithm | `optax.kl_divergence` the same, by rows | LOSS-09 |
+#
+# ### Try it
+# - Raise the weight of L1 from 0.1 to 1. How many units are still active, and what is the error?
+# - Take the contractive penalty times 0. Its row becomes that of no penalty.
+# - Destroy none of the pixels of `left`. Which of the six restores whole images best?
+
+# %% [markdown] lesson="convolutional" title="Convolutional Autoencoders"
+# A dense autoencoder gives each pixel weights of its own. A convolutional one uses the same few
+# weights everywhere in the image, and its code is an image, too: smaller, with $Z$ numbers in each
+# place. A convolution of stride 2 looks at every other place only and so halves height and width;
+# two of them turn 16 pixels (4 by 4) into one place. The decoder goes back by *transposed*
+# convolutions, which double the size: each number of the input paints a patch of the output, and
+# where patches overlap they add up. With $Z = 2$ the code has
+#
+# $$\frac{16}{Z} = 8$$
+#
+# times fewer numbers than the image. Quality is measured in decibels, by the peak signal-to-noise
+# ratio $10 \log_{10}(1 / \text{MSE})$: 10 dB more is a tenth of the error. What 8 to 1 is worth
+# shows beside the plainest way to the same number of values: the mean of each 4 by 2 pixels.
+#
+# As no layer depends on the size, a sheet of eight digits can be compressed as one image, by the
+# weights that were learned on single ones.
+#
+# The same network can also be trained to *remove noise*: it is given an image with noise and asked
+# for the clean one. What it cannot express through its code it has to leave out, and noise is hard
+# to express.
+
+
+# %% side="jax"
+class ConvAutoencoder_jax(nn.Module):
+    def setup(self):
+        half = {"kernel_size": (4, 4), "strides": (2, 2)}
+        self.conv1 = nn.Conv(16, **half, padding=1)
+        self.conv2 = nn.Conv(2, **half, padding=1)
+        # The padding is that of the widened input: 4 - 1 - 1 = 2 on each side.
+        self.deconv1 = nn.ConvTranspose(16, **half, padding=2, transpose_kernel=True)
+        self.deconv2 = nn.ConvTranspose(1, **half, padding=2, transpose_kernel=True)
+
+    def encode(self, x):  # (N, 16, 16, 1) -> (N, 4, 4, 2)
+        return self.conv2(nn.relu(self.conv1(x)))
+
+    def __call__(self, x):
+        return self.deconv2(nn.relu(self.deconv1(self.encode(x))))
+
+
+# %% side="torch"
+class ConvAutoencoder_torch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        half = {"kernel_size": 4, "stride": 2}
+        self.conv1 = torch.nn.Conv2d(1, 16, **half, padding=1)
+        self.conv2 = torch.nn.Conv2d(16, 2, **half, padding=1)
+        # The padding is what is cropped from the output: 1 on each side.
+        self.deconv1 = torch.nn.ConvTranspose2d(2, 16, **half, padding=1)
+        self.deconv2 = torch.nn.ConvTranspose2d(16, 1, **half, padding=1)
+
+    def encode(self, x):  # (N, 1, 16, 16) -> (N, 2, 4, 4)
+        return self.conv2(F.relu(self.conv1(x)))
+
+    def forward(self, x):
+        return self.deconv2(F.relu(self.deconv1(self.encode(x))))
+
+
+# %% [markdown]
+# A batch holds what is given and what is wanted; for compression both are the same.
+
+
+# %% side="jax"
+def restore_jax(variables, batches, given, sheet):
+    net, optimizer = ConvAutoencoder_jax(), optax.adam(0.01)
+
+    @jax.jit
+    def step(variables, state, x, wanted):
+        def loss_of(variables):
+            return ((net.apply(variables, x) - wanted) ** 2).mean()
+
+        loss, gradients = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for x, wanted in batches:
+        variables, state, loss = step(variables, state, x, wanted)
+        losses.append(loss)
+    return {
+        "losses": losses,
+        "restored": net.apply(variables, given),
+        "sheet": net.apply(variables, sheet),
+        "numbers in the codes": net.apply(variables, given, method="encode").size,
+    }
+
+
+# %% side="torch"
+def restore_torch(weights, batches, given, sheet):
+    net = ConvAutoencoder_torch()
+    net.load_state_dict(weights)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+
+    losses = []
+    for x, wanted in batches:
+        optimizer.zero_grad()
+        loss = ((net(x) - wanted) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    with torch.no_grad():
+        return {
+            "losses": losses,
+            "restored": net(given),
+            "sheet": net(sheet),
+            "numbers in the codes": net.encode(given).numel(),
+        }
+
+
+# %% side="both"
+with lesson("convolutional") as same:
+    x, _, held, _ = split_digits(same.rng, size=16, scale="unit", share=0.2)
+    weights = same.weights(ConvAutoencoder_jax(), ConvAutoencoder_torch, x[:2])
     sheet = held[:8, 0].reshape(2, 4, 16, 16).transpose(0, 2, 1, 3).reshape(1, 1, 32, 64)
-    same("a sheet", *run(sheet))
-    same.holds("of its size", run(sheet)[1].shape == sheet.shape)
+    means = held.reshape(-1, 1, 4, 4, 8, 2).mean((3, 5)).repeat(4, 2).repeat(2, 3)
+    noisy, given = (each + 0.3 * same.rng.standard_normal(each.shape) for each in (held, x))
+    rows = {"held out": [held] * 2, "means of 4 x 2": [means] * 2, "noisy": [noisy] * 2}
+    for name, taken, shown in (("8 to 1", x, held), ("denoised", given, noisy)):
+        batches = same.batches(150, 64, same.images(taken), same.images(x))
+        images = same.images(shown), same.images(sheet)
+        found = same.run(restore_jax, restore_torch, weights, batches, *images)
+        rows[name] = [side["restored"] for side in found]
+        if name == "8 to 1":
+            same.row("numbers in", held.size, held.size)
+            same.row("numbers in the codes", *(side["numbers in the codes"] for side in found))
+            whole = [10 * np.log10(1 / ((side["sheet"] - sheet) ** 2).mean()) for side in found]
+            same.row("a sheet of eight digits, dB", *whole)
+    decibels = {
+        k: [10 * np.log10(1 / ((y - held) ** 2).mean()) for y in rows[k]] for k in list(rows)[1:]
+    }
+    for name, values in decibels.items():
+        same.row(f"{name}, dB", *values)
+    best = decibels["means of 4 x 2"][1] + 4
+    same.holds("8 to 1 by learning is better than by means", decibels["8 to 1"][1] > best)
+    same.holds("much of the noise is gone", decibels["denoised"][1] > decibels["noisy"][1] + 6)
+    same.holds("a sheet is restored as single digits are", whole[1] > best)
+    gallery(same.axes(len(rows), 8, height=1), {k: [y[:, 0] for y in v] for k, v in rows.items()})
 
-    # The same network, trained on: noise in, no noise wanted.
-    noisy = held + 0.3 * same.rng.standard_normal(held.shape)
-    stream = (
-        ((clean + 0.3 * same.rng.standard_normal(clean.shape),), (clean,))
-        for (clean,), _ in batches(same.rng, x, steps)
-    )
-    fit(same, "denoising", nets, stream, MSE)
-    clean, (dim,) = run(noisy), decibels([noisy])
-    same("denoised", *clean)
-    print(f"noise: {dim:.1f} dB, denoised {decibels(clean)[1]:.1f} dB")
-    same.holds("less noise", min(decibels(clean)) > dim + 7)
-    if (axes := same.axes(5, 8, height=1)) is not None:
-        rows = {"held out": held, "means of 4 x 2": blocks, f"{ratio:.0f} to 1": restored}
-        gallery(axes, rows | {"noisy": noisy, "denoised": clean}, 16)
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | Flax | |
+# |---|---|---|---|
+# | images | (N, C, H, W) | (N, H, W, C) | |
+# | the kernel of a convolution | (out, in, 4, 4) | (4, 4, in, out) | CONV-01 |
+# | `padding=1` of a transposed convolution | crops 1 from the output | pads the widened input by 1; for the same size say 2 | CT-02 |
+# | its kernel | flipped as it paints | as it is, unless `transpose_kernel=True` | CT-01 |
+#
+# ### Try it
+# - Write `padding=1` in Flax's transposed convolutions, too. Which size has the result?
+# - Leave `transpose_kernel=True` out. The weights cannot be carried over as they were; which error
+#   says so?
+# - Take one number in each place in place of two: 16 to 1. How many decibels does it cost?
 
-# %% [variational] Variational Autoencoders
-# The encoder gives a distribution of codes, q(z|x) = N(mu, s^2), which is held near N(0, 1).
-#   log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || N(0, 1)),  the ELBO
+# %% [markdown] lesson="variational" title="Variational Autoencoders"
+# Decode a code that no image had, and a plain autoencoder may give anything: nothing said where
+# codes lie. A variational autoencoder (VAE) makes every code near 0 mean something. Its encoder
+# gives a *distribution* of codes, $q(z|x)$, a normal one with mean $\mu$ and variance $\sigma^2$ for
+# each number; a code is drawn from it, decoded, and the pixels are held to the image by
+# cross-entropy. A second term keeps $q(z|x)$ near $N(0, 1)$, at a price, the KL divergence:
+#
+# $$-\log p(x) \;\le\; \underbrace{\mathbb E_q[-\log p(x|z)]}_{\text{cross-entropy}}
+#   + \underbrace{\tfrac12 \textstyle\sum (\mu^2 + \sigma^2 - 1 - \log \sigma^2)}_{\text{KL}}$$
+#
+# The right side, the negative *evidence lower bound* (ELBO), is the loss. It counts in nats, units
+# of information: the KL is what the code says, the cross-entropy what is left to say. Here $p(x)$
+# is the probability that the model gives to the image. In $\beta$-VAE the KL is multiplied by
+# $\beta = 4$: codes get cheaper, and say less.
+#
+# One thing stands in the way of gradients: a draw is no function of $\mu$ and $\sigma$. The
+# *reparameterisation* makes it one, $z = \mu + \sigma \varepsilon$, with noise $\varepsilon$ from
+# $N(0, 1)$ that is drawn beforehand. An example whose answer is known: the mean of $z^2$ is
+# $\mu^2 + \sigma^2$, with the slope $2 \mu$ by $\mu$, and the draws' mean has nearly that slope.
+
+
+# %% side="jax"
+class VAE_jax(nn.Module):
+    def setup(self):
+        self.inner, self.outer = nn.Dense(64), nn.Dense(64)
+        self.mean, self.logvar = nn.Dense(8), nn.Dense(8)
+        self.pixels = nn.Dense(256)
+
+    def decode(self, z):
+        return self.pixels(nn.relu(self.outer(z)))
+
+    def __call__(self, x, eps):
+        h = nn.relu(self.inner(x))
+        mu, logvar = self.mean(h), self.logvar(h)
+        return self.decode(mu + jnp.exp(logvar / 2) * eps), mu, logvar
+
+
+def terms_jax(outputs, x):
+    """Cross-entropy and KL, in nats: summed over pixels and codes, the mean of the images."""
+    logits, mu, logvar = outputs
+    entropy = optax.sigmoid_binary_cross_entropy(logits, x).sum()
+    kl = (mu**2 + jnp.exp(logvar) - 1 - logvar).sum() / 2
+    return entropy / len(x), kl / len(x)
+
+
+def slope_jax(mu, sigma, eps):
+    return {"slope": jax.grad(lambda mu: ((mu + sigma * eps) ** 2).mean())(mu)}
+
+
+# %% side="torch"
+class VAE_torch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = torch.nn.Linear(256, 64), torch.nn.Linear(8, 64)
+        self.mean, self.logvar = torch.nn.Linear(64, 8), torch.nn.Linear(64, 8)
+        self.pixels = torch.nn.Linear(64, 256)
+
+    def decode(self, z):
+        return self.pixels(F.relu(self.outer(z)))
+
+    def forward(self, x, eps):
+        h = F.relu(self.inner(x))
+        mu, logvar = self.mean(h), self.logvar(h)
+        return self.decode(mu + torch.exp(logvar / 2) * eps), mu, logvar
+
+
+def terms_torch(outputs, x):
+    """Cross-entropy and KL, in nats: summed over pixels and codes, the mean of the images."""
+    logits, mu, logvar = outputs
+    entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    kl = (mu**2 + torch.exp(logvar) - 1 - logvar).sum() / 2
+    return entropy / len(x), kl / len(x)
+
+
+def slope_torch(mu, sigma, eps):
+    mu.requires_grad_()
+    ((mu + sigma * eps) ** 2).mean().backward()
+    return {"slope": mu.grad}
+
+
+# %% [markdown]
+# The loop takes any VAE; a convolutional one, `ConvVAE`, is imported. After training, codes that
+# are drawn from $N(0, 1)$ are decoded, and codes on the line between those of two digits.
+
+# %% side="jax"
+from jaxnn.autoencoder.vae import ConvVAE as ConvVAE_jax
+
+
+def vae_jax(kind):
+    return ConvVAE_jax(16, width=8, latent=8) if kind == "ConvVAE" else VAE_jax()
+
+
+def generate_jax(kind, beta, variables, batches, held, eps, z, line):
+    net, optimizer = vae_jax(kind), optax.adam(0.005)
+
+    @jax.jit
+    def step(variables, state, x, eps):
+        def loss_of(variables):
+            entropy, kl = terms_jax(net.apply(variables, x, eps), x)
+            return entropy + beta * kl
+
+        loss, gradients = jax.value_and_grad(loss_of)(variables)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(variables, updates), state, loss
+
+    state, losses = optimizer.init(variables), []
+    for x, noise in batches:
+        variables, state, loss = step(variables, state, x, noise)
+        losses.append(loss)
+    entropy, kl = terms_jax(net.apply(variables, held, eps), held)
+    y, mu, _ = net.apply(variables, held, 0 * eps)
+    between = mu[0] + line * (mu[1] - mu[0])
+    drawn = net.apply(variables, jnp.concatenate([z, between]), method="decode")
+    images = {"restored": nn.sigmoid(y), "drawn": nn.sigmoid(drawn)}
+    return {"losses": losses, "entropy": entropy, "KL": kl} | images
+
+
+# %% side="torch"
+from torchref.autoencoder.vae import ConvVAE as ConvVAE_torch
+
+
+def vae_torch(kind):
+    return ConvVAE_torch(16, width=8, latent=8) if kind == "ConvVAE" else VAE_torch()
+
+
+def generate_torch(kind, beta, weights, batches, held, eps, z, line):
+    net = vae_torch(kind)
+    net.load_state_dict(weights)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.005)
+
+    losses = []
+    for x, noise in batches:
+        optimizer.zero_grad()
+        entropy, kl = terms_torch(net(x, noise), x)
+        loss = entropy + beta * kl
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    with torch.no_grad():
+        entropy, kl = terms_torch(net(held, eps), held)
+        y, mu, _ = net(held, 0 * eps)
+        between = mu[0] + line * (mu[1] - mu[0])
+        drawn = net.decode(torch.cat([z, between]))
+    images = {"restored": y.sigmoid(), "drawn": drawn.sigmoid()}
+    return {"losses": losses, "entropy": entropy, "KL": kl} | images
+
+
+# %% side="both"
 with lesson("variational") as same:
-    x, held, *_ = digits(same.rng, size=16)
-    steps, still = 2000 if same.full else 400, np.zeros((len(held), 8))
-    # A draw from N(mu, s^2) is no function of mu and s; noise that is given makes it one:
-    # z = mu + s eps. E[z^2] = mu^2 + s^2 has the slope 2 mu by mu, and so has the mean over draws.
-    m, logvar, eps = (
-        both(each) for each in (np.array(0.7), np.array(-0.4), same.rng.normal(size=20_000))
+    x, _, held, _ = split_digits(same.rng, size=16, scale="unit", share=0.2)
+    noise, line = same.rng.standard_normal(20_000), np.linspace(0, 1, 4)[:, None]
+    slopes = same.run(slope_jax, slope_torch, np.array(0.7), 0.8, noise)
+    same.row("slope, in theory 1.4", *(side["slope"] for side in slopes))
+    eps, z, given = (same.rng.standard_normal((n, 8)) for n in (len(held), 100, len(x)))
+    flat, shown = x.reshape(-1, 256), held.reshape(-1, 256)
+    rows, found = {"held out": [shown] * 2}, {}
+    for name, kind, beta in (("VAE", "VAE", 1), ("beta 4", "VAE", 4), ("ConvVAE", "ConvVAE", 1)):
+        conv = kind == "ConvVAE"
+        seen, asked = (same.images(x), same.images(held)) if conv else (flat, shown)
+        example = x[:2] if conv else flat[:2], eps[:2]
+        weights = same.weights(vae_jax(kind), lambda kind=kind: vae_torch(kind), *example)
+        given_run = kind, beta, weights, same.batches(300, 64, seen, given), asked, eps, z, line
+        found[name] = same.run(generate_jax, generate_torch, *given_run)
+        for term in ("entropy", "KL"):
+            same.row(f"{name}: {term}, nats", *(side[term] for side in found[name]))
+        rows[name] = [side["restored"] for side in found[name]]
+    rows["samples"], rows["in between"] = (
+        [s["drawn"][p] for s in found["VAE"]] for p in (slice(100), slice(100, None))
     )
+    entropy, kl = ([found[name][1][term] for name in found] for term in ("entropy", "KL"))
+    mean = flat.mean(0).clip(1e-3, 1 - 1e-3)  # the best without a code: each pixel by itself
+    alone = -(shown * np.log(mean) + (1 - shown) * np.log(1 - mean)).sum(1).mean()
+    same.holds("a code is worth its nats", max(entropy[0] + kl[0], entropy[2] + kl[2]) < alone - 8)
+    same.holds("beta: cheaper, says less", kl[1] < 0.6 * kl[0] and entropy[1] > entropy[0] + 4)
+    gallery(same.axes(len(rows), 8, height=1), rows)
 
-    def spread(side, m, i):
-        """The mean of z^2 over the draws."""
-        return (side.reparameterize(m + 0 * eps[i], logvar[i] + 0 * eps[i], eps[i]) ** 2).mean()
-
-    slopes = (
-        jax.grad(lambda m: spread(VAE[0], m, 0))(m[0]),
-        torch.func.grad(lambda m: spread(VAE[1], m, 1))(m[1]),
-    )
-    same("the slope through the draws", *slopes)
-    same.holds("is that of the mean", abs(float(slopes[1]) - 2 * 0.7) < 0.05)
-
-    def square(images):
-        return images.reshape(-1, 1, 16, 16)
-
-    elbo, sizes = pair(VAE, "elbo_loss"), {"in_features": 256, "hidden": 64}
-    mean = np.clip(x.mean(0), 1e-3, 1 - 1e-3)
-    alone = -(held * np.log(mean) + (1 - held) * np.log(1 - mean)).sum(1).mean()
-    print(f"each pixel by itself, without a code: {alone:.2f} nats")
-    rows: dict[str, Any] = {"held out": held}
-    trained, terms = {}, {}
-    for name, kind, config, shape, loss in (
-        ("VAE", "VAE", sizes, np.asarray, elbo),
-        ("beta = 4", "VAE", sizes, np.asarray, pair(VAE, "beta_vae_loss")),
-        ("ConvVAE", "ConvVAE", {"image_size": 16, "width": 8}, square, elbo),
-    ):
-        nets = Networks(*pair(VAE, kind, latent=8, **config), same.rng, shape(x[:2]), still[:2])
-        stream = (
-            ((shape(images), same.rng.standard_normal((len(images), 8))), (shape(images),))
-            for (images,), _ in batches(same.rng, x, steps)
-        )
-        fit(same, name, nets, stream, loss)
-        # Its two terms on held-out digits, in nats: what the code costs, what it leaves to say.
-        eps, terms[name] = same.rng.standard_normal(still.shape), []
-        outputs = [[np.asarray(each) for each in side] for side in nets(shape(held), eps)]
-        for side, (logits, mu, logvar) in enumerate(outputs):
-            given = [both(each)[side] for each in (logits.reshape(held.shape), mu, logvar, held)]
-            kl = (mu**2 + np.exp(logvar) - 1 - logvar).sum() / 2 / len(held)
-            # KL(q || p) is E_q[log q(z) - log p(z)]: one draw a digit, the mean of all.
-            z = mu + np.exp(logvar / 2) * eps
-            drawn = (z**2 - eps**2 - logvar).sum() / 2 / len(held)
-            same.holds("the KL in closed form", abs(drawn - kl) < 0.5)
-            terms[name].append((float(elbo[side](given[:3], given[3])), kl))
-        same(f"terms, {name}", *terms[name])
-        trained[name], rows[name] = nets, bright([side[0] for side in nets(shape(held), still)])
-        print(f"{name}: -ELBO {terms[name][1][0]:.2f} nats, of which KL {terms[name][1][1]:.2f}")
-    for plain, beta, conv in zip(*terms.values(), strict=True):
-        same.holds("a code is worth its nats", max(plain[0], conv[0]) < alone - 8)
-        same.holds("beta: a cheaper code", beta[1] < 0.6 * plain[1])
-        same.holds("and more left to say", beta[0] - beta[1] > plain[0] - plain[1] + 4)
-
-    # Samples: codes drawn from N(0, 1), decoded, are nearer to digits than pixels drawn alone.
-    # Interpolation: on the line between two codes everything is a code.
-    z, line = same.rng.standard_normal((200, 8)), np.linspace(0, 1, 4)[:, None]
-    rows["samples"] = samples = bright(part(trained["VAE"], "decode", z))
-    same("samples", samples[0], samples[1])
-    ends = trained["VAE"](held, still)[1][1].numpy()[:2]
-    between = bright(part(trained["VAE"], "decode", (1 - line) * ends[0] + line * ends[1]))
-    same("interpolation", between[0], between[1])
-
-    def far(images):
-        """The mean distance from an image to the nearest digit."""
-        return np.mean([np.square(x - image).sum(1).min() ** 0.5 for image in images])
-
-    distances = [far(each) for each in samples]
-    chance = far(same.rng.random((200, 256)) < mean)
-    print(f"samples to the nearest digit {distances[1]:.2f}, held-out ones {far(held):.2f}")
-    same.holds("samples look like digits", max(distances) < chance / 2)
-    if (axes := same.axes(6, 8, height=1)) is not None:
-        gallery(axes, rows | {"interpolation": between}, 16)
+# %% [markdown]
+# ### Where the frameworks part
+# | | PyTorch | Flax and JAX | |
+# |---|---|---|---|
+# | drawing the noise | `torch.randn_like(mu)`, a global generator | `jax.random.normal(key, mu.shape)` | INIT-05 |
+# | a method that is not the forward pass | `net.decode(z)` | `net.apply(variables, z, method="decode")` | |
+# | summed cross-entropy | `reduction="sum"` | `.sum()` of one value a pixel | LOSS-14 |
+# | the code of `ConvVAE` before its linear layer | flat by channel, row, column | by row, column, channel: transpose first | FLAT-01 |
+#
+# ### Try it
+# - Set $\beta$ to 0. The cross-entropy falls, and the KL rises far beyond it: the samples are bad.
+# - Take the mean of the pixels in place of the sum. The KL then outweighs them and goes to 0.
+# - Hand the network `0 * noise` in training. What happens to `logvar`, and why?
