@@ -8,7 +8,7 @@ PyTorch do, runs both on the same numbers, and holds what they give to each othe
 import numpy as np
 
 from compare.data.digits import split_digits
-from compare.study.figures import bars, legend, lines, picture
+from compare.study.figures import picture
 from compare.study.lessons import lesson
 from compare.study.scripts import script
 
@@ -192,8 +192,7 @@ with lesson("introduction") as same:
 # ### Try it
 # - Print `axes.T @ axes`: the columns that the linear network found are neither of length 1 nor at
 #   right angles to each other, as PCA's are.
-# - Give the linear network 8 numbers, and PCA eight directions. Are they still the same plane?
-# - Take `shuffled` from `x` in place of `held`. Does having seen the digits help with their pixels?
+# - Train the linear network at the rate 0.005, as the others. Has it arrived after 350 steps?
 
 # %% [markdown] lesson="encoder_decoder" title="Encoder and Decoder Networks"
 # The two halves of an autoencoder are networks of their own. They are trained together and used
@@ -350,8 +349,10 @@ with lesson("encoder_decoder") as same:
     for place, (codes, name) in enumerate(((ours["codes"], "JAX"), (theirs["codes"], "PyTorch"))):
         style = {"s": (60, 8)[place], "alpha": (0.3, 1)[place], "marker": "ox"[place]}
         points = axes[0].scatter(*codes.T, c=truth, cmap="tab10", label=name, **style)
-    sheet = theirs["decoded points"].reshape(10, 10, 8, 8).transpose(0, 2, 1, 3).reshape(80, 80)
-    picture(axes[1], sheet, "what the decoder makes of the plane")
+    axes[0].legend(*points.legend_elements(), ncols=2, fontsize=8, title="o JAX, x PyTorch")
+    framed = np.pad(theirs["decoded points"].reshape(10, 10, 8, 8), [(0, 0)] * 2 + [(1, 1)] * 2)
+    sheet = framed.transpose(0, 2, 1, 3).reshape(100, 100)
+    picture(axes[1], sheet, "PyTorch's decoder, on a grid of the plane", vmin=0, vmax=1)
 
 # %% [markdown]
 # ### Where the frameworks part
@@ -360,14 +361,12 @@ with lesson("encoder_decoder") as same:
 # | parameters of two networks | one list for the optimizer | one dict, differentiated as a whole | |
 # | a weight that is used twice | a name in two places of a module | an argument that occurs twice | |
 # | a tied linear layer | `F.linear(z, weight.T)`, (out, in) | `z @ kernel.T`, (in, out) | LIN-01 |
-# | the smallest of each column | `amin(0)`; `min(0)` gives the places, too | `min(0)` | |
 #
 # ### Try it
-# - Give the codes three numbers. How much more often is the nearest neighbour the same digit?
+# - Leave the relus out, in both columns. Is the plane still better than PCA's?
 # - Hand PyTorch's optimizer the encoder's parameters alone. Its decoder stays as it was drawn; the
 #   losses part at the second step. What would you change in JAX to do the same?
-# - Detach the second use: `jax.lax.stop_gradient(w.T)`, `w.T.detach()`. The tied gradient is now
-#   that of the encoder alone, and the lesson fails.
+# - Set `w.T` to `w.T.detach()` in PyTorch: of the gradient only the encoder's part is left.
 
 # %% [markdown] lesson="losses" title="Loss Functions"
 # An image can be wrong in many ways, and an autoencoder gets right what its loss asks for. Let the
@@ -689,12 +688,11 @@ with lesson("regularization") as same:
 # | the first layer's weight | `net[0].weight`, (unit, pixel) | `params["0"]["kernel"]`, (pixel, unit) | LIN-01 |
 # | a penalty on the code | of the module, which holds its weights | of the variables, which are handed on | |
 # | the library's dropout | `F.dropout(x, 0.5)`, a global generator | `nn.Dropout(0.5)`, a key in `rngs` | DROP-01 |
-# | the library's `kl_div` | its input is a logarithm | `optax.kl_divergence` the same, by rows | LOSS-09 |
+# | the library's KL divergence | `F.kl_div`: the mean of all entries | `optax.kl_divergence`: sums over the last axis | LOSS-09 |
 #
 # ### Try it
 # - Raise the weight of L1 from 0.1 to 1. How many units are still active, and what is the error?
 # - Take the contractive penalty times 0. Its row becomes that of no penalty.
-# - Destroy none of the pixels of `left`. Which of the six restores whole images best?
 
 # %% [markdown] lesson="convolutional" title="Convolutional Autoencoders"
 # A dense autoencoder gives each pixel weights of its own. A convolutional one uses the same few
@@ -841,7 +839,7 @@ with lesson("convolutional") as same:
 # | images | (N, C, H, W) | (N, H, W, C) | |
 # | the kernel of a convolution | (out, in, 4, 4) | (4, 4, in, out) | CONV-01 |
 # | `padding=1` of a transposed convolution | crops 1 from the output | pads the widened input by 1; for the same size say 2 | CT-02 |
-# | its kernel | flipped as it paints | as it is, unless `transpose_kernel=True` | CT-01 |
+# | its kernel, (in, out, 4, 4) in PyTorch | paints as it is | is flipped, unless `transpose_kernel=True` | CT-01 |
 #
 # ### Try it
 # - Write `padding=1` in Flax's transposed convolutions, too. Which size has the result?
@@ -851,31 +849,29 @@ with lesson("convolutional") as same:
 
 # %% [markdown] lesson="variational" title="Variational Autoencoders"
 # Decode a code that no image had, and a plain autoencoder may give anything: nothing said where
-# codes lie. A variational autoencoder (VAE) makes every code near 0 mean something. Its encoder
-# gives a *distribution* of codes, $q(z|x)$, a normal one with mean $\mu$ and variance $\sigma^2$ for
-# each number; a code is drawn from it, decoded, and the pixels are held to the image by
-# cross-entropy. A second term keeps $q(z|x)$ near $N(0, 1)$, at a price, the KL divergence:
+# codes lie. The encoder of a variational autoencoder (VAE) gives a *distribution* of codes,
+# $q(z|x)$, a normal one of mean $\mu$ and variance $\sigma^2$; a code is drawn from it and decoded,
+# and cross-entropy holds the result to the image $x$, whose probability the model says is $p(x)$. A
+# second term, the KL divergence, keeps $q(z|x)$ near $N(0, 1)$, so that codes fill one region:
 #
 # $$-\log p(x) \;\le\; \underbrace{\mathbb E_q[-\log p(x|z)]}_{\text{cross-entropy}}
 #   + \underbrace{\tfrac12 \textstyle\sum (\mu^2 + \sigma^2 - 1 - \log \sigma^2)}_{\text{KL}}$$
 #
 # The right side, the negative *evidence lower bound* (ELBO), is the loss. It counts in nats, units
-# of information: the KL is what the code says, the cross-entropy what is left to say. Here $p(x)$
-# is the probability that the model gives to the image. In $\beta$-VAE the KL is multiplied by
-# $\beta = 4$: codes get cheaper, and say less.
+# of information: the KL is what the code says, the cross-entropy what is left to say. In $\beta$-VAE
+# the KL is multiplied by $\beta = 4$: codes get cheaper, and say less.
 #
-# One thing stands in the way of gradients: a draw is no function of $\mu$ and $\sigma$. The
-# *reparameterisation* makes it one, $z = \mu + \sigma \varepsilon$, with noise $\varepsilon$ from
-# $N(0, 1)$ that is drawn beforehand. An example whose answer is known: the mean of $z^2$ is
-# $\mu^2 + \sigma^2$, with the slope $2 \mu$ by $\mu$, and the draws' mean has nearly that slope.
+# A draw is no function of $\mu$ and $\sigma$ that has gradients. The *reparameterisation* makes it
+# one: $z = \mu + \sigma \varepsilon$, with $\varepsilon$ from $N(0, 1)$ drawn beforehand. As a test, the
+# mean of $z^2$ is $\mu^2 + \sigma^2$; its slope by $\mu$, through 20000 draws, is to be near $2 \mu$. Then
+# look at images whose codes nobody encoded: drawn from $N(0, 1)$, and between those of two digits.
 
 
 # %% side="jax"
 class VAE_jax(nn.Module):
     def setup(self):
         self.inner, self.outer = nn.Dense(64), nn.Dense(64)
-        self.mean, self.logvar = nn.Dense(8), nn.Dense(8)
-        self.pixels = nn.Dense(256)
+        self.mean, self.logvar, self.pixels = nn.Dense(8), nn.Dense(8), nn.Dense(256)
 
     def decode(self, z):
         return self.pixels(nn.relu(self.outer(z)))
@@ -887,11 +883,10 @@ class VAE_jax(nn.Module):
 
 
 def terms_jax(outputs, x):
-    """Cross-entropy and KL, in nats: summed over pixels and codes, the mean of the images."""
     logits, mu, logvar = outputs
     entropy = optax.sigmoid_binary_cross_entropy(logits, x).sum()
     kl = (mu**2 + jnp.exp(logvar) - 1 - logvar).sum() / 2
-    return entropy / len(x), kl / len(x)
+    return entropy / len(x), kl / len(x)  # in nats, of an image
 
 
 def slope_jax(mu, sigma, eps):
@@ -916,11 +911,10 @@ class VAE_torch(torch.nn.Module):
 
 
 def terms_torch(outputs, x):
-    """Cross-entropy and KL, in nats: summed over pixels and codes, the mean of the images."""
     logits, mu, logvar = outputs
     entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
     kl = (mu**2 + torch.exp(logvar) - 1 - logvar).sum() / 2
-    return entropy / len(x), kl / len(x)
+    return entropy / len(x), kl / len(x)  # in nats, of an image
 
 
 def slope_torch(mu, sigma, eps):
@@ -928,10 +922,6 @@ def slope_torch(mu, sigma, eps):
     ((mu + sigma * eps) ** 2).mean().backward()
     return {"slope": mu.grad}
 
-
-# %% [markdown]
-# The loop takes any VAE; a convolutional one, `ConvVAE`, is imported. After training, codes that
-# are drawn from $N(0, 1)$ are decoded, and codes on the line between those of two digits.
 
 # %% side="jax"
 from jaxnn.autoencoder.vae import ConvVAE as ConvVAE_jax
@@ -958,12 +948,11 @@ def generate_jax(kind, beta, variables, batches, held, eps, z, line):
     for x, noise in batches:
         variables, state, loss = step(variables, state, x, noise)
         losses.append(loss)
-    entropy, kl = terms_jax(net.apply(variables, held, eps), held)
-    y, mu, _ = net.apply(variables, held, 0 * eps)
+    y, mu, logvar = net.apply(variables, held, eps)
+    entropy, kl = terms_jax((y, mu, logvar), held)
     between = mu[0] + line * (mu[1] - mu[0])
     drawn = net.apply(variables, jnp.concatenate([z, between]), method="decode")
-    images = {"restored": nn.sigmoid(y), "drawn": nn.sigmoid(drawn)}
-    return {"losses": losses, "entropy": entropy, "KL": kl} | images
+    return {"losses": losses, "entropy": entropy, "KL": kl, "restored": y, "drawn": drawn}
 
 
 # %% side="torch"
@@ -989,12 +978,11 @@ def generate_torch(kind, beta, weights, batches, held, eps, z, line):
         losses.append(loss.detach())
 
     with torch.no_grad():
-        entropy, kl = terms_torch(net(held, eps), held)
-        y, mu, _ = net(held, 0 * eps)
+        y, mu, logvar = net(held, eps)
+        entropy, kl = terms_torch((y, mu, logvar), held)
         between = mu[0] + line * (mu[1] - mu[0])
         drawn = net.decode(torch.cat([z, between]))
-    images = {"restored": y.sigmoid(), "drawn": drawn.sigmoid()}
-    return {"losses": losses, "entropy": entropy, "KL": kl} | images
+    return {"losses": losses, "entropy": entropy, "KL": kl, "restored": y, "drawn": drawn}
 
 
 # %% side="both"
@@ -1011,18 +999,20 @@ with lesson("variational") as same:
         seen, asked = (same.images(x), same.images(held)) if conv else (flat, shown)
         example = x[:2] if conv else flat[:2], eps[:2]
         weights = same.weights(vae_jax(kind), lambda kind=kind: vae_torch(kind), *example)
-        given_run = kind, beta, weights, same.batches(300, 64, seen, given), asked, eps, z, line
-        found[name] = same.run(generate_jax, generate_torch, *given_run)
+        each = kind, beta, weights, same.batches(300, 64, seen, given), asked, eps, z, line
+        found[name] = same.run(generate_jax, generate_torch, *each)
         for term in ("entropy", "KL"):
             same.row(f"{name}: {term}, nats", *(side[term] for side in found[name]))
-        rows[name] = [side["restored"] for side in found[name]]
-    rows["samples"], rows["in between"] = (
-        [s["drawn"][p] for s in found["VAE"]] for p in (slice(100), slice(100, None))
-    )
+        rows[name] = [1 / (1 + np.exp(-side["restored"])) for side in found[name]]
+    drawn = [1 / (1 + np.exp(-side["drawn"])) for side in found["VAE"]]
+    rows["samples"], rows["in between"] = drawn, [each[-4:] for each in drawn]
     entropy, kl = ([found[name][1][term] for name in found] for term in ("entropy", "KL"))
     mean = flat.mean(0).clip(1e-3, 1 - 1e-3)  # the best without a code: each pixel by itself
     alone = -(shown * np.log(mean) + (1 - shown) * np.log(1 - mean)).sum(1).mean()
     same.holds("a code is worth its nats", max(entropy[0] + kl[0], entropy[2] + kl[2]) < alone - 8)
+    near = [((flat - image) ** 2).sum(1).min() for image in drawn[1][:-4]]
+    far = [((flat - each) ** 2).sum(1).min() for each in same.rng.random((100, 256)) < mean]
+    same.holds("samples are near to digits, pixels by chance are not", max(near) < min(far))
     same.holds("beta: cheaper, says less", kl[1] < 0.6 * kl[0] and entropy[1] > entropy[0] + 4)
     gallery(same.axes(len(rows), 8, height=1), rows)
 
@@ -1032,10 +1022,8 @@ with lesson("variational") as same:
 # |---|---|---|---|
 # | drawing the noise | `torch.randn_like(mu)`, a global generator | `jax.random.normal(key, mu.shape)` | INIT-05 |
 # | a method that is not the forward pass | `net.decode(z)` | `net.apply(variables, z, method="decode")` | |
-# | summed cross-entropy | `reduction="sum"` | `.sum()` of one value a pixel | LOSS-14 |
-# | the code of `ConvVAE` before its linear layer | flat by channel, row, column | by row, column, channel: transpose first | FLAT-01 |
+# | features of `ConvVAE`, flat | channel, row, column | row, column, channel, unless transposed | FLAT-01 |
 #
 # ### Try it
 # - Set $\beta$ to 0. The cross-entropy falls, and the KL rises far beyond it: the samples are bad.
 # - Take the mean of the pixels in place of the sum. The KL then outweighs them and goes to 0.
-# - Hand the network `0 * noise` in training. What happens to `logvar`, and why?
