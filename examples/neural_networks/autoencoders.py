@@ -173,6 +173,8 @@ with lesson("introduction") as same:
             axes = found[1]["weights"]["1.weight"]  # (64, 4): a direction a column
             cosines = np.linalg.svd(pca[1]["projection"] @ np.linalg.qr(axes)[0])[1][:4]
             same.holds("the linear one finds PCA's plane", cosines.min() > 0.999)
+            axes /= np.linalg.norm(axes, axis=0)
+            same.holds("but not its right angles", abs(axes.T @ axes - np.eye(4)).max() > 0.1)
             same.holds("PCA's error", abs(errors[name, "restored"][1] / floor - 1) < 0.01)
     under, over = ([errors[n, k][1] for k in ("restored", "shuffled")] for n in list(sizes)[1:])
     same.holds("a curved surface is nearer to digits than a plane", under[0] < 0.95 * floor)
@@ -692,7 +694,7 @@ with lesson("regularization") as same:
 #
 # ### Try it
 # - Raise the weight of L1 from 0.1 to 1. How many units are still active, and what is the error?
-# - Take the contractive penalty times 0. Its row becomes that of no penalty.
+# - Set the strength of the contractive penalty to 0. Its rows become those of `none`.
 
 # %% [markdown] lesson="convolutional" title="Convolutional Autoencoders"
 # A dense autoencoder gives each pixel weights of its own. A convolutional one uses the same few
@@ -843,8 +845,8 @@ with lesson("convolutional") as same:
 #
 # ### Try it
 # - Write `padding=1` in Flax's transposed convolutions, too. Which size has the result?
-# - Leave `transpose_kernel=True` out. The weights cannot be carried over as they were; which error
-#   says so?
+# - Leave `transpose_kernel=True` out. Nothing changes, as `same.weights` turns the kernels over when
+#   it hands them to Flax. Who copies weights by hand has to do it.
 # - Take one number in each place in place of two: 16 to 1. How many decibels does it cost?
 
 # %% [markdown] lesson="variational" title="Variational Autoencoders"
@@ -1025,5 +1027,6 @@ with lesson("variational") as same:
 # | features of `ConvVAE`, flat | channel, row, column | row, column, channel, unless transposed | FLAT-01 |
 #
 # ### Try it
-# - Set $\beta$ to 0. The cross-entropy falls, and the KL rises far beyond it: the samples are bad.
-# - Take the mean of the pixels in place of the sum. The KL then outweighs them and goes to 0.
+# - Set $\beta = 4$ to 0. The cross-entropy falls, and the KL rises to more than 60 nats: the codes
+#   lie far from $N(0, 1)$.
+# - Set it to 256, as if one took the mean of the pixels and not their sum: the KL goes to 0.
