@@ -172,12 +172,8 @@ with lesson("introduction") as same:
             axes = found[1]["weights"]["1.weight"]  # (64, 4): a direction a column
             cosines = np.linalg.svd(pca[1]["projection"] @ np.linalg.qr(axes)[0])[1][:4]
             same.holds("the linear one finds PCA's plane", cosines.min() > 0.999)
-            same.holds(
-                "by other axes than those of PCA", np.linalg.cond(axes) > 1.1
-            )  # PCA's have 1
-            same.holds(
-                "its error is that of PCA", abs(errors[name, "restored"][1] / floor - 1) < 0.01
-            )
+            same.holds("but other axes in it", np.linalg.cond(axes) > 1.1)  # PCA's have 1
+            same.holds("PCA's error, too", abs(errors[name, "restored"][1] / floor - 1) < 0.01)
     under, over = ([errors[n, k][1] for k in ("restored", "shuffled")] for n in list(sizes)[1:])
     same.holds("a curved surface is nearer to digits than a plane", under[0] < 0.95 * floor)
     same.holds("a narrow code knows digits only", under[1] > 3 * under[0])
