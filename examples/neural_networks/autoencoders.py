@@ -451,7 +451,7 @@ def reconstruct_jax(name, names, variables, batches, held):
     for x in batches:
         variables, state, loss = step(variables, state, x)
         losses.append(loss)
-    logits = net.apply(variables, held)
+    logits = jax.jit(net.apply)(variables, held)
     measured = {each: loss_jax(each, logits, held) for each in names}
     return {"losses": losses, "images": nn.sigmoid(logits), "measured": measured}
 
@@ -948,7 +948,7 @@ def generate_jax(kind, beta, variables, batches, held, eps, z, line):
     for x, noise in batches:
         variables, state, loss = step(variables, state, x, noise)
         losses.append(loss)
-    y, mu, logvar = net.apply(variables, held, eps)
+    y, mu, logvar = jax.jit(net.apply)(variables, held, eps)
     entropy, kl = terms_jax((y, mu, logvar), held)
     between = mu[0] + line * (mu[1] - mu[0])
     drawn = net.apply(variables, jnp.concatenate([z, between]), method="decode")
