@@ -349,7 +349,7 @@ with lesson("encoder_decoder") as same:
     for place, (codes, name) in enumerate(((ours["codes"], "JAX"), (theirs["codes"], "PyTorch"))):
         style = {"s": (60, 8)[place], "alpha": (0.3, 1)[place], "marker": "ox"[place]}
         points = axes[0].scatter(*codes.T, c=truth, cmap="tab10", label=name, **style)
-    axes[0].legend(*points.legend_elements(), ncols=2, loc="lower left", title="o JAX, x PyTorch")
+    axes[0].legend(*points.legend_elements(), ncols=5, loc=(0, 1.01), title="o JAX, x PyTorch")
     framed = np.pad(theirs["decoded points"].reshape(10, 10, 8, 8), [(0, 0)] * 2 + [(1, 1)] * 2)
     sheet = framed.transpose(0, 2, 1, 3).reshape(100, 100)
     picture(axes[1], sheet, "PyTorch's decoder, on a grid of the plane", vmin=0, vmax=1)
