@@ -349,7 +349,7 @@ with lesson("encoder_decoder") as same:
     for place, (codes, name) in enumerate(((ours["codes"], "JAX"), (theirs["codes"], "PyTorch"))):
         style = {"s": (60, 8)[place], "alpha": (0.3, 1)[place], "marker": "ox"[place]}
         points = axes[0].scatter(*codes.T, c=truth, cmap="tab10", label=name, **style)
-    axes[0].legend(*points.legend_elements(), ncols=2, loc="lower left", title="o JAX, x PyTorch")
+    axes[0].legend(*points.legend_elements(), ncols=5, loc=(0, 1.01), title="o JAX, x PyTorch")
     framed = np.pad(theirs["decoded points"].reshape(10, 10, 8, 8), [(0, 0)] * 2 + [(1, 1)] * 2)
     sheet = framed.transpose(0, 2, 1, 3).reshape(100, 100)
     picture(axes[1], sheet, "PyTorch's decoder, on a grid of the plane", vmin=0, vmax=1)
@@ -451,7 +451,7 @@ def reconstruct_jax(name, names, variables, batches, held):
     for x in batches:
         variables, state, loss = step(variables, state, x)
         losses.append(loss)
-    logits = net.apply(variables, held)
+    logits = jax.jit(net.apply)(variables, held)
     measured = {each: loss_jax(each, logits, held) for each in names}
     return {"losses": losses, "images": nn.sigmoid(logits), "measured": measured}
 
@@ -948,7 +948,7 @@ def generate_jax(kind, beta, variables, batches, held, eps, z, line):
     for x, noise in batches:
         variables, state, loss = step(variables, state, x, noise)
         losses.append(loss)
-    y, mu, logvar = net.apply(variables, held, eps)
+    y, mu, logvar = jax.jit(net.apply)(variables, held, eps)
     entropy, kl = terms_jax((y, mu, logvar), held)
     between = mu[0] + line * (mu[1] - mu[0])
     drawn = net.apply(variables, jnp.concatenate([z, between]), method="decode")
