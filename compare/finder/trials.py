@@ -93,7 +93,7 @@ def _otherwise(pair: Pair, leaves: Leaves) -> Iterator[list[Slip]]:
     for link in links:
         value = link.of(leaves[link.jax])
         for right, kind, how in _layouts(link.taken(state[link.torch]), value):
-            if kind in ("reshaped", "transposed") or not _plain([link]):
+            if kind != "reordered" or not _plain([link]):
                 yield [slip(link, right, kind, how)]
     by_shape: dict[tuple[int, ...], list[Link]] = {}
     for link in links:
@@ -132,7 +132,7 @@ def _plain(links: list[Link]) -> bool:
     """Whether leaves hold their tensors in PyTorch's own order: a program that wants another is
     itself what differs.
     """
-    return not any(link.order or link.flip for link in links)
+    return not any(link.order for link in links)
 
 
 def _joined(links: list[Link], leaves: Leaves) -> Iterator[list[Slip]]:

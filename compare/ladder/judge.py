@@ -229,8 +229,8 @@ class Judge:
             still = (magnitude < V.ZERO * scale[mode]) & (shake > V.RELATIVE * magnitude)
             if size < V.ZERO * scale[mode] and shake > V.RELATIVE * size:
                 self.zero.add(parameter)
-            else:
-                still &= magnitude > 0  # what no example reaches may be reached by the next
+            elif not (still & (magnitude > 0)).any():
+                still[...] = False  # what no example reaches may be reached by the next
             if still.any():
                 self.still[parameter] = still
             if not size:

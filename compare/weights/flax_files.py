@@ -62,15 +62,16 @@ def write_flax(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> Pa
       DiptychError: the suffix, a dtype or a name is unusable, or the target cannot be written.
     """
     suffix = suffix_of(path, FLAX_SUFFIXES, "Flax")
-    leaves = [
+    arrays = [
         (names, array_of(path, "/".join(names), leaf)) for names, leaf in _leaves(path, variables)
     ]
+    leaves = [(tuple("/".join(names).split("/")), leaf) for names, leaf in arrays]
     not_empty(path, leaves)
+    tree = _nest(path, leaves)
     if suffix == ".safetensors":
         return files.write_safetensors(
             path, {"/".join(names): leaf for names, leaf in leaves}, {"format": "flax"}
         )
-    tree = _nest(path, leaves)
     if suffix == ".msgpack":
         serialization = need("flax.serialization", "jax", path)
         return files.write_atomic(path, serialization.msgpack_serialize(tree))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -108,6 +108,17 @@ def slips(weights: WeightMap, own: Own) -> Iterator[Slip]:
             yield Slip(link, ours, np.array(theirs), found)
 
 
+def _related(ours: np.ndarray, theirs: np.ndarray) -> Relation | None:
+    """How a leaf was made from the right one; where heads are split off, of the axis whole."""
+    shapes = [ours.shape]
+    if ours.ndim > 2:
+        shapes += [(len(ours), -1), (-1, ours.shape[-1])]
+    for shape in shapes:
+        if found := relation(ours.reshape(shape), theirs.reshape(shape)):
+            return replace(found, value=found.value.reshape(theirs.shape))
+    return None
+
+
 def _found(
     link: Link,
     ours: np.ndarray,
@@ -117,7 +128,7 @@ def _found(
     right: list[np.ndarray],
 ) -> Relation | None:
     """What a leaf is instead: another tensor, several biases in one, the right one changed."""
-    found = relation(ours, theirs)
+    found = _related(ours, theirs)
     if telling(theirs) and (found is None or found.kind == "part"):
         linked = {other.torch for other in weights.links}
         for name, value in own.values.items():

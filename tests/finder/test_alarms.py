@@ -39,10 +39,9 @@ class JaxUnnamed(fnn.Module):
 
 def test_two_parameters_of_one_shape_without_a_name_are_said_to_be_unclear():
     what = found(twin(TorchUnnamed, JaxUnnamed(), x=Array((3, 4))))
-    assert what.result.verdict == "DIVERGED"
+    assert what.result.verdict == "INCONCLUSIVE"
     assert what.result.stages["weights"].findings[0][1].startswith("a, b: u, v fit equally")
-    assert what.origin is not None
-    assert what.origin.torch == "a"
+    assert what.origin is None
 
 
 class TorchPacked(nn.Module):

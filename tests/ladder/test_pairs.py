@@ -127,9 +127,9 @@ def test_what_is_suggested_to_a_file_are_its_lines(tmp_path: Path):
     file = tmp_path / "net.pairs"
     twin = Twin(torch=ours, jax=other(), inputs=inputs, name="net")
     file.write_text(text := written(rows(Pair(twin))))
-    assert ["blocks.0.query.weight", "-"] in [line.split()[:2] for line in text.splitlines()]
+    assert ["blocks.0.alpha.weight", "-"] in [line.split()[:2] for line in text.splitlines()]
     twin = dataclasses.replace(twin, rename=file)
     line = test_unpaired.leftovers(Pair(twin)).line
-    assert line.startswith(f"{file}: blocks.0.query block_0/q_proj; ")
+    assert line.startswith(f"{file}: blocks.0.alpha block_0/alpha_proj; ")
     file.write_text(text + line.partition(": ")[2].replace("; ", "\n"))
     assert not Pair(twin).weights.differences
